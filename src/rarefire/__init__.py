@@ -1,0 +1,49 @@
+"""Learns features that rarely fire: Boltzmann machines and sparse autoencoders, from data to one HTML page.
+
+Names load when they are first used, so that ``import rarefire`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rarefire import penalties, preprocess, schedules, units
+    from rarefire.estimators.boltzmann import BernoulliRBM
+    from rarefire.estimators.load import load, resume
+    from rarefire.metrics.capacity import suggested_components
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "BernoulliRBM": "rarefire.estimators.boltzmann",
+    "load": "rarefire.estimators.load",
+    "resume": "rarefire.estimators.load",
+    "suggested_components": "rarefire.metrics.capacity",
+}
+_MODULES = ("penalties", "preprocess", "schedules", "units")
+
+__all__ = [
+    "BernoulliRBM",
+    "__version__",
+    "load",
+    "penalties",
+    "preprocess",
+    "resume",
+    "schedules",
+    "suggested_components",
+    "units",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in _MODULES:
+        return importlib.import_module(f"rarefire.{name}")
+    raise AttributeError(f"module 'rarefire' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

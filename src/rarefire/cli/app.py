@@ -1,0 +1,326 @@
+"""The commands."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import rarefire
+
+app = typer.Typer(
+    name="rarefire",
+    help="Learns features that rarely fire, and shows what each one stands for.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+class Family(StrEnum):
+    """What ``rarefire list`` can list."""
+
+    recipes = "recipes"
+    datasets = "datasets"
+    estimators = "estimators"
+    penalties = "penalties"
+    schedules = "schedules"
+    steps = "steps"
+
+
+SourceArgument = Annotated[str, typer.Argument(help="A dataset's name (rarefire list datasets) or a path.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="key=value: an argument, a component by name, or its argument key__argument."),
+]
+SeedOption = Annotated[int, typer.Option(help="Fixes every random number of the run.", min=0)]
+OutOption = Annotated[Path | None, typer.Option(help="Run directory; by default a new one below runs/.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the run that the directory holds.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line on standard output.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
+CheckpointOption = Annotated[
+    float, typer.Option("--checkpoint-every", help="Seconds between checkpoints.", min=0, show_default=True)
+]
+RunArgument = Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"rarefire {rarefire.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def fit(
+    source: SourceArgument,
+    estimator: Annotated[str, typer.Option(help="rarefire list estimators names them.")] = "BernoulliRBM",
+    column: Annotated[str | None, typer.Option(help="Columns of a .csv, or the array of a .npz.")] = None,
+    patch: Annotated[int | None, typer.Option(help="Side of square patches to cut from images.", min=1)] = None,
+    prepare: Annotated[
+        list[str] | None, typer.Option(help="A step before fitting, e.g. Standardise or ClipRescale:low=0.")
+    ] = None,
+    validation: Annotated[float, typer.Option(help="Share of rows held out.", min=0, max=1)] = 0.1,
+    set_: SetOption = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    out: OutOption = None,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+    checkpoint_every: CheckpointOption = 30.0,
+) -> None:
+    """Train on a source and write a run directory with one HTML page that shows every feature."""
+    from rarefire import runs
+    from rarefire.component import find
+    from rarefire.data.open import open_source
+    from rarefire.estimators.base import SparseLearner
+    from rarefire.preprocess import Step
+    from rarefire.settings import apply, parse_pairs, parse_step
+
+    cls = find(SparseLearner, estimator)
+    model = apply(cls(), parse_pairs(set_ or []))
+    model.set_params(device=device, validation_fraction=validation)
+    steps = [parse_step(text, Step) for text in prepare or []]
+    where: dict[str, Any] = {"where": _absolute(source), "patch": patch, "column": column, "seed": seed}
+    rows = open_source(**where)
+    runs.check(rows, steps, model, seed)
+    directory = _directory(out, f"{Path(source).stem}-{cls.__name__}", overwrite)
+    with _watched(directory, quiet, as_json, checkpoint_every) as watch:
+        directory.create(runs.fit_spec(where, rows, steps, model, seed), overwrite=overwrite)
+        runs.go_on(directory, watch)
+    _finished(directory, as_json)
+
+
+@app.command()
+def run(
+    recipe: Annotated[str, typer.Argument(help="rarefire list recipes names them.")],
+    preset: Annotated[str, typer.Option(help="faithful to the source, or best.")] = "faithful",
+    source: Annotated[str | None, typer.Option(help="Other data than the recipe's own.")] = None,
+    set_: SetOption = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    out: OutOption = None,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+    checkpoint_every: CheckpointOption = 30.0,
+) -> None:
+    """Repeat a published experiment, with the published figures beside those obtained."""
+    from rarefire import recipes
+    from rarefire.settings import parse_pairs
+
+    spec = recipes.recipe_spec(recipe, preset, source, parse_pairs(set_ or []), seed, device)
+    suffix = "" if preset == "faithful" else f"-{preset}"
+    directory = _directory(out, f"{spec['recipe']['name']}{suffix}", overwrite)
+    with _watched(directory, quiet, as_json, checkpoint_every) as watch:
+        directory.create(spec, overwrite=overwrite)
+        recipes.go_on(directory, spec, watch)
+    _finished(directory, as_json)
+
+
+@app.command()
+def resume(
+    directory: RunArgument,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+    checkpoint_every: CheckpointOption = 30.0,
+) -> None:
+    """Go on where an interrupted run stopped."""
+    from rarefire import runs
+    from rarefire.artifact import RunDirectory
+    from rarefire.errors import InputError
+
+    target = RunDirectory(directory)
+    if target.spec()["kind"] == "array":
+        raise InputError(
+            f"{directory} was begun from Python on an array; go on with rarefire.resume({str(directory)!r}, X)"
+        )
+    if not target.complete:
+        with _watched(target, quiet, as_json, checkpoint_every) as watch:
+            runs.go_on(target, watch)
+    _finished(target, as_json)
+
+
+@app.command()
+def encode(
+    directory: RunArgument,
+    source: SourceArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="FILE.npy, or FILE.npz for a SciPy CSR matrix.")],
+    column: Annotated[str | None, typer.Option(help="Columns of a .csv, or the array of a .npz.")] = None,
+    patch: Annotated[int | None, typer.Option(help="Side of square patches to cut from images.", min=1)] = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Write the features of new data to a file."""
+    from rarefire.data.open import open_source
+    from rarefire.runs import encode_to
+
+    rows = open_source(source, patch=patch, column=column, seed=seed)
+    shape = encode_to(directory, rows, output)
+    typer.echo(f"{output}: {shape[0]} rows of {shape[1]} features")
+
+
+@app.command()
+def show(directory: RunArgument) -> None:
+    """Print a summary of a run."""
+    from rich.console import Console
+
+    from rarefire.artifact import RunDirectory
+    from rarefire.display import metrics_table, sparkline
+
+    target = RunDirectory(directory)
+    spec = target.spec()
+    console = Console()
+    state = "complete" if target.complete else "unfinished (rarefire resume goes on with it)"
+    console.print(f"{directory}: {state}", highlight=False)
+    console.print(f"{spec['estimator']['class'].rpartition('.')[2]}, seed {spec['seed']}", highlight=False)
+    if "name" in spec.get("data", {}):
+        data = spec["data"]
+        console.print(f"data: {data['name']}, {data['n_rows']} rows of {data['n_features']}", highlight=False)
+    if history := target.history():
+        console.print(
+            f"cost over {len(history)} epochs  {sparkline([record['cost'] for record in history])}",
+            highlight=False,
+        )
+    if entries := target.metrics():
+        console.print(metrics_table(entries))
+    if target.page.is_file():
+        console.print(f"page: {target.page}", highlight=False)
+
+
+@app.command()
+def report(directory: RunArgument) -> None:
+    """Build the HTML page again from what is on disk."""
+    from rarefire.artifact import RunDirectory
+    from rarefire.errors import InputError
+    from rarefire.runs import write_page
+
+    target = RunDirectory(directory)
+    target.spec()
+    if not target.table.is_file():
+        raise InputError(f"{directory} holds no finished run of the command line, so there is nothing to show")
+    write_page(target)
+    typer.echo(target.page)
+
+
+@app.command(name="list")
+def list_(family: Annotated[Family | None, typer.Argument(help="Leave it out for all.")] = None) -> None:
+    """Name what there is to choose from."""
+    from rich.console import Console
+
+    from rarefire.component import label, members
+    from rarefire.data.datasets import Dataset
+    from rarefire.estimators import boltzmann  # noqa: F401 (defines members of the family)
+    from rarefire.estimators.base import SparseLearner
+    from rarefire.penalties import Penalty
+    from rarefire.preprocess import Step
+    from rarefire.recipes import Recipe, load_all
+    from rarefire.schedules import Schedule
+
+    load_all()
+    bases = {
+        Family.recipes: Recipe,
+        Family.datasets: Dataset,
+        Family.estimators: SparseLearner,
+        Family.penalties: Penalty,
+        Family.schedules: Schedule,
+        Family.steps: Step,
+    }
+    console = Console()
+    for chosen in [family] if family else list(Family):
+        if family is None:
+            console.print(f"\n{chosen.value}", highlight=False)
+        listed = {label(cls): (cls.__doc__ or "").strip().split("\n")[0] for cls in members(bases[chosen])}
+        for name, line in listed.items():
+            console.print(f"  {name:<16} {line}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _absolute(source: str) -> str:
+    """A path that stays right when the run is resumed from elsewhere; a dataset's name as it is."""
+    return str(Path(source).resolve()) if Path(source).exists() and ("/" in source or "." in source) else source
+
+
+def _directory(out: Path | None, name: str, overwrite: bool) -> Any:
+    """The directory asked for, seen to be free, or a new one below ``runs/``."""
+    from rarefire.artifact import RunDirectory
+
+    if out is not None:
+        RunDirectory(out).check_free(overwrite=overwrite)
+        return RunDirectory(out)
+    base = Path("runs") / re.sub(r"[^A-Za-z0-9._-]+", "-", name)
+    free, number = base, 2
+    while free.exists() and not overwrite:
+        free, number = base.with_name(f"{base.name}-{number}"), number + 1
+    return RunDirectory(free)
+
+
+@contextlib.contextmanager
+def _watched(directory: Any, quiet: bool, as_json: bool, checkpoint_every: float) -> Iterator[Any]:
+    """Lock the directory, show progress, and turn Ctrl-C into a checkpoint; a second one ends at once."""
+    from rarefire.display import JsonLines, LiveProgress
+    from rarefire.errors import Interrupted
+    from rarefire.runs import Watch
+
+    follower = JsonLines() if as_json else None if quiet else LiveProgress()
+    with directory.locked(), _interruptible() as stopped:
+        watch = Watch([follower] if follower else [], stopped, checkpoint_every)
+        try:
+            yield watch
+        except Interrupted as error:
+            raise Interrupted(f"{error}; go on with: rarefire resume {directory}") from None
+        finally:
+            if follower:
+                follower.close()
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    asked = False
+
+    def ask(number: int, frame: Any) -> None:
+        nonlocal asked
+        asked = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _finished(directory: Any, as_json: bool) -> None:
+    """Results on standard output: the metrics, and last the path of the page."""
+    from rich.console import Console
+
+    from rarefire.display import metrics_table
+
+    if as_json:
+        result = {
+            "event": "RunFinished",
+            "directory": str(directory),
+            "metrics": directory.metrics(),
+            "page": str(directory.page),
+        }
+        sys.stdout.write(json.dumps(result) + "\n")
+        return
+    Console().print(metrics_table(directory.metrics()))
+    typer.echo(directory.page)

@@ -1,0 +1,1 @@
+"""Data in: sources, files, images, and named datasets."""

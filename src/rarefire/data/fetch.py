@@ -1,0 +1,108 @@
+"""Where data that is not embedded comes from: ``$RAREFIRE_DATA``, the user's cache, then a download."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from rarefire.errors import InputError
+
+TIMEOUT = 8.0
+"""Seconds that a server may stay silent before a download is given up."""
+
+MNIST_FILES = {"train": "mnist/train-images-idx3-ubyte", "test": "mnist/t10k-images-idx3-ubyte"}
+_MNIST_ROWS = {"train": slice(0, 60000), "test": slice(60000, 70000)}
+
+
+def cache_folder() -> Path:
+    """``$XDG_CACHE_HOME/rarefire``, or ``~/.cache/rarefire``."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "rarefire"
+
+
+def folders() -> list[Path]:
+    """The folders that are searched, in this order: ``$RAREFIRE_DATA`` if it is set, and the user's cache."""
+    own = os.environ.get("RAREFIRE_DATA")
+    return [*([Path(own)] if own else []), cache_folder()]
+
+
+def locate(relative: str) -> Path | None:
+    """The first file or folder of this relative path in :func:`folders`, or None."""
+    return next((folder / relative for folder in folders() if (folder / relative).exists()), None)
+
+
+def mnist_images(part: str) -> Path:
+    """The IDX file of MNIST's images, downloaded through scikit-learn if it is on no disk.
+
+    A download is checked against OpenML's MD5 by scikit-learn, and kept in the cache as an IDX file.
+
+    Parameters
+    ----------
+    part : {"train", "test"}
+        60,000 or 10,000 images.
+
+    Raises
+    ------
+    InputError
+        If ``part`` is another word, or the file is on no disk and the download fails.
+    """
+    if part not in MNIST_FILES:
+        raise InputError(f"MNIST has no part '{part}'; use 'train' or 'test'")
+    name = MNIST_FILES[part]
+    for candidate in (f"{name}.gz", name):
+        if (found := locate(candidate)) is not None:
+            return found
+    try:
+        pixels = _openml_mnist()[_MNIST_ROWS[part]]
+        target = cache_folder() / name
+        _write_images(target, pixels.reshape(-1, 28, 28))
+    except (OSError, EOFError, ValueError, http.client.HTTPException) as error:
+        reason = " ".join(str(error).split()).rstrip(".")[:200] or type(error).__name__
+        searched = " or ".join(str(folder) for folder in folders())
+        raise InputError(
+            f"MNIST is not at hand: there is no {name} or {name}.gz in {searched}, and OpenML did not "
+            f"serve it ({reason}); set RAREFIRE_DATA to a folder that holds it, or use 'digits', which "
+            "is embedded"
+        ) from error
+    return target
+
+
+def _openml_mnist() -> np.ndarray:
+    # Imported here because it takes a second, and only a download needs it.
+    from sklearn.datasets import fetch_openml
+
+    with _short_timeout(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of retries; what comes of them is said once
+        # The other parser would need pandas.
+        bunch = fetch_openml("mnist_784", version=1, as_frame=False, parser="liac-arff", n_retries=1)
+    values = np.asarray(bunch.data)
+    pixels = values.astype(np.uint8)
+    if pixels.shape != (70000, 784) or not np.array_equal(pixels, values):
+        raise ValueError("what it sent is not 70000 images of 784 bytes")
+    return pixels
+
+
+@contextmanager
+def _short_timeout() -> Iterator[None]:
+    # urllib, which scikit-learn downloads with, takes its timeout from nowhere else.
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _write_images(target: Path, images: np.ndarray) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_name(f"{target.name}.{os.getpid()}.part")
+    beside.write_bytes(struct.pack(">4B3I", 0, 0, 8, 3, *images.shape) + images.tobytes())
+    beside.replace(target)

@@ -1,0 +1,206 @@
+"""Folders of images as sources: whole images of one size, or square patches at random positions."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from rarefire.data.source import ArraySource, Description, Source
+from rarefire.errors import InputError
+from rarefire.random import Generator
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+
+# No other format is tried, whatever a file's content looks like (Pillow would start Ghostscript for one).
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
+_UNREADABLE = (
+    OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, SyntaxError, ArithmeticError,
+    RuntimeError, MemoryError, struct.error,
+)  # fmt: skip
+_SCALES = {np.dtype(np.uint8): 1 / 255, np.dtype(np.uint16): 1 / 65535}
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The images directly in a folder, sorted by name; hidden files and sub-folders are left out.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be read or holds no image.
+    """
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read as a folder ({error.strerror}); check the path") from error
+    found = [e for e in entries if e.suffix.lower() in SUFFIXES and not e.name.startswith(".") and e.is_file()]
+    if not found:
+        raise InputError(
+            f"there are no images directly in the folder {folder}; put {', '.join(SUFFIXES)} files into it"
+        )
+    return found
+
+
+def read_image(path: Path, grey: bool = True) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """The pixels of an image file, of shape (height, width), or (height, width, 3) unless ``grey``.
+
+    Colour becomes grey by Pillow's weights (0.299 red, 0.587 green, 0.114 blue). Grey images of 16 bits keep
+    them all; in other modes Pillow delivers 8 bits. Transparency and the orientation that a camera noted are
+    ignored, and of several frames the first is read.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, is larger than Pillow takes for safe, or holds more than 16 bits a pixel
+        and channel.
+    """
+    with _opened(path) as image:
+        if not image.mode.startswith(("I", "F")):
+            return np.asarray(image.convert("L" if grey else "RGB"))
+        values = np.asarray(image)
+    if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:
+        raise InputError(
+            f"{path} holds more than 16 bits a pixel; save the images with 8 or 16 bits, or as one .npy array"
+        )
+    deep = values.astype(np.uint16)
+    return deep if grey else np.repeat(deep[:, :, None], 3, axis=2)
+
+
+def load_folder(folder: Path | str, grey: bool = True) -> Source:
+    """All images of a folder, which must have one size, as rows scaled to [0, 1].
+
+    They are held in memory as bytes, or with 16 bits as soon as one image has them.
+
+    Raises
+    ------
+    InputError
+        If there is no image, two differ in size (the message names the first two), or one cannot be read.
+    """
+    folder = Path(folder)
+    files = image_files(folder)
+    shapes, deep = [], False
+    for path in files:
+        with _opened(path) as image:
+            shapes.append((image.height, image.width))
+            deep = deep or image.mode.startswith("I")
+        if shapes[-1] != shapes[0]:
+            raise InputError(
+                f"the images of {folder} differ in size: {files[0].name} is {_size(shapes[0])} and "
+                f"{path.name} is {_size(shapes[-1])}; use --patch N for patches of N by N pixels, or make "
+                "them all one size"
+            )
+    shape = shapes[0] if grey else (*shapes[0], 3)
+    dtype = np.dtype(np.uint16 if deep else np.uint8)
+    values = np.empty((len(files), int(np.prod(shape))), dtype)
+    for row, path in zip(values, files, strict=True):
+        pixels = read_image(path, grey).ravel()
+        row[:] = pixels if pixels.dtype == dtype else pixels.astype(dtype) * 257
+    notes = f"{'grey' if grey else 'colour'} values scaled to [0, 1]"
+    return ArraySource(values, Description(folder.name, "image", shape, notes=notes), _SCALES[dtype])
+
+
+def load_patches(folder: Path | str, side: int, n_patches: int, generator: Generator) -> Source:
+    """Grey patches in [0, 1] from the images of a folder; one image at a time is in memory.
+
+    Raises
+    ------
+    InputError
+        If there is no image, one cannot be read, or one is smaller than a patch. It is not skipped, for
+        the patches would then come from fewer images than the folder shows.
+    """
+    folder = Path(folder)
+    files = image_files(folder)
+    sizes = []
+    for path in files:
+        with _opened(path) as image:
+            sizes.append((image.height, image.width))
+        if side > min(sizes[-1]):
+            raise InputError(
+                f"{path} is {_size(sizes[-1])}, too small for patches of {side} by {side} pixels; "
+                f"take it out of the folder, or use --patch {min(sizes[-1])} or less"
+            )
+    patches = extract_patches((read_image(path) for path in files), side, n_patches, generator, sizes)
+    notes = f"{side} by {side} patches at random positions, grey values scaled to [0, 1]"
+    return ArraySource(patches, Description(folder.name, "image", (side, side), notes=notes))
+
+
+def extract_patches(
+    images: Iterable[NDArray[Any]],
+    side: int,
+    n_patches: int,
+    generator: Generator,
+    sizes: Sequence[tuple[int, int]] | None = None,
+) -> NDArray[np.float32]:
+    """Square patches at positions drawn uniformly, with replacement, from all positions in all images.
+
+    Parameters
+    ----------
+    images : iterable of ndarray of shape (height, width)
+        Grey images, gone through once: 8 or 16 bits, which are scaled to [0, 1], or floats, which are not.
+    side : int
+        Height and width of a patch.
+    n_patches : int
+        How many.
+    generator : Generator
+        Where the positions come from; the order of the rows is random too.
+    sizes : sequence of (height, width), optional
+        The images' sizes; needed when ``images`` is not a sequence.
+
+    Returns
+    -------
+    ndarray of shape (n_patches, side * side), float32
+        One patch a row, row-major.
+
+    Raises
+    ------
+    InputError
+        If ``side`` or ``n_patches`` is below 1, or an image is smaller than a patch.
+    """
+    if sizes is None:
+        images = list(images)
+        sizes = [image.shape for image in images]
+    if side < 1 or n_patches < 1:
+        raise InputError(f"{n_patches} patches of {side} by {side} pixels were asked for; both must be at least 1")
+    free = np.array(sizes, dtype=np.int64).reshape(-1, 2) - side + 1
+    if not len(free) or free.min() < 1:
+        raise InputError(f"patches of {side} by {side} pixels do not fit in every image; use smaller ones")
+    share = np.cumsum(free.prod(axis=1)) / free.prod(axis=1).sum()
+    draws = generator.uniform((n_patches, 3), torch.float64).numpy()
+    which = np.searchsorted(share, draws[:, 0], side="right")
+    corners = (draws[:, 1:] * free[which]).astype(np.int64)
+    patches = np.empty((n_patches, side, side), np.float32)
+    for number, image in enumerate(images):
+        scale = np.float32(_SCALES.get(image.dtype, 1.0))
+        for row in np.flatnonzero(which == number):
+            top, left = corners[row]
+            patches[row] = image[top : top + side, left : left + side].astype(np.float32) * scale
+    return patches.reshape(n_patches, -1)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=_FORMATS) as image:
+                yield image
+    except InputError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InputError(f"{path} claims more pixels than is safe to unpack; cut it into smaller images") from error
+    except _UNREADABLE as error:
+        reason = " ".join(str(error).split()).rstrip(".")[:200] or type(error).__name__
+        raise InputError(f"{path} cannot be read as an image ({reason}); replace it or take it away") from error
+
+
+def _size(shape: tuple[int, int]) -> str:
+    return f"{shape[1]}×{shape[0]} pixels"

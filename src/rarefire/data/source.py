@@ -1,0 +1,152 @@
+"""The contract of a data source: rows of a matrix in batches, what they are, and a fingerprint of them."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Description:
+    """What the rows and columns of a source are.
+
+    Parameters
+    ----------
+    name : str
+        A dataset's name or a path, as the user gave it.
+    kind : {"image", "named", "plain"}
+        What one row is: an image of ``shape``, a row of named columns, or a plain vector.
+    shape : tuple of int, optional
+        For images (height, width) or (height, width, channels), row-major, channels last.
+    feature_names : tuple of str, optional
+        A name for each column.
+    notes : str
+        What was done to the raw values, in one sentence.
+    """
+
+    name: str
+    kind: str = "plain"
+    shape: tuple[int, ...] | None = None
+    feature_names: tuple[str, ...] | None = None
+    notes: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Description:
+        """The inverse of :meth:`to_json`."""
+        tuples = {key: tuple(values[key]) for key in ("shape", "feature_names") if values.get(key) is not None}
+        return cls(**{**values, **tuples})
+
+
+class Source(ABC):
+    """Rows that can be read in any order, a batch at a time; never the whole matrix unless it is asked for."""
+
+    description: Description
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int]:
+        """(n_rows, n_features)."""
+
+    @property
+    @abstractmethod
+    def dtype(self) -> np.dtype:
+        """float32 or float64: the type of the rows that are read."""
+
+    @abstractmethod
+    def rows(self, index: slice | NDArray[np.int64]) -> NDArray[np.floating]:
+        """The rows at ``index``, dense, of shape (len(index), n_features)."""
+
+    @cached_property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """``"sha256:..."`` of shape, type and content: equal fingerprints mean equal rows."""
+
+    def batches(self, size: int = 1024) -> Iterator[NDArray[np.floating]]:
+        """All rows in order, ``size`` at a time."""
+        for start in range(0, self.shape[0], size):
+            yield self.rows(slice(start, min(start + size, self.shape[0])))
+
+    def subset(self, index: NDArray[np.int64]) -> Source:
+        """The rows at ``index`` as a source of their own; nothing is copied."""
+        return _Subset(self, index)
+
+
+class ArraySource(Source):
+    """An array in memory, a memory map or a SciPy CSR matrix.
+
+    Parameters
+    ----------
+    array : ndarray, memmap or CSR array of shape (n_rows, n_features)
+        The raw values, of any real type; read in batches and never copied as a whole.
+    description : Description
+        What they are.
+    scale : float
+        What each raw value is multiplied by when it is read (1/255 for bytes).
+    """
+
+    def __init__(self, array: Any, description: Description, scale: float = 1.0) -> None:
+        self.array = array
+        self.description = description
+        self.scale = scale
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n_rows, n_features)."""
+        return self.array.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """float64 for double-precision and wide integer values, float32 for everything that fits in it."""
+        # promote_types knows which integers float32 holds exactly: 8 and 16 bits do, 32 and 64 do not.
+        return np.promote_types(self.array.dtype, np.float32)
+
+    def rows(self, index: slice | NDArray[np.int64]) -> NDArray[np.floating]:
+        """The rows at ``index``, dense, of shape (len(index), n_features)."""
+        block = self.array[index]
+        if sp.issparse(block):
+            block = block.toarray()
+        block = np.asarray(block).astype(self.dtype.newbyteorder("="), copy=False)
+        return block if self.scale == 1.0 else block * self.dtype.type(self.scale)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """``"sha256:..."`` of shape, type and content."""
+        digest = hashlib.sha256(f"{self.shape} {self.dtype.name}".encode())
+        for block in self.batches():
+            digest.update(np.ascontiguousarray(block).tobytes())
+        return f"sha256:{digest.hexdigest()}"
+
+
+class _Subset(Source):
+    def __init__(self, whole: Source, index: NDArray[np.int64]) -> None:
+        self.whole = whole
+        self.index = np.asarray(index)
+        self.description = whole.description
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.index), self.whole.shape[1]
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.whole.dtype
+
+    def rows(self, index: slice | NDArray[np.int64]) -> NDArray[np.floating]:
+        return self.whole.rows(self.index[index])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(self.whole.fingerprint.encode() + self.index.tobytes())
+        return f"sha256:{digest.hexdigest()}"

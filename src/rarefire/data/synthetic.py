@@ -1,0 +1,108 @@
+"""Made data: pictures of random horizontal and vertical lines (source 002), and all there can be."""
+
+from __future__ import annotations
+
+from itertools import combinations, product
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rarefire.errors import InputError
+from rarefire.random import Generator
+
+LINE_COUNTS = (0.7, 0.21, 0.09)
+"""Probability of no, one and two lines in one direction; a third, "vanishingly small", is left out."""
+
+
+def line_images(n_samples: int, generator: Generator, side: int = 9) -> NDArray[np.uint8]:
+    """Pictures of full rows and columns of pixels, drawn independently in the two directions.
+
+    In each direction there are no, one or two lines with the probabilities of ``LINE_COUNTS``, at distinct
+    positions, all sets of positions alike.
+
+    Parameters
+    ----------
+    n_samples : int
+        How many pictures.
+    generator : Generator
+        Where the randomness comes from.
+    side : int
+        Height and width in pixels, at least 3.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, side * side), uint8
+        1 on a line and 0 elsewhere, row-major.
+
+    Raises
+    ------
+    InputError
+        If ``side`` is below 3.
+    """
+    _check_side(side)
+    count_draws = generator.uniform((n_samples, 2, 1), torch.float64).numpy()
+    counts = (count_draws >= LINE_COUNTS[0]).astype(np.int64) + (count_draws >= LINE_COUNTS[0] + LINE_COUNTS[1])
+    # The first places of a random order are distinct and uniform.
+    keys = generator.uniform((n_samples, 2, side), torch.float64).numpy()
+    places = keys.argsort(axis=2).argsort(axis=2)
+    on = places < counts
+    return _draw(on[:, 0], on[:, 1])
+
+
+def all_line_images(side: int = 9) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Every picture that :func:`line_images` can draw, with its probability.
+
+    There is one for each pair of sets of positions: (1 + side + side (side - 1) / 2)**2, which is 2,116 for a
+    side of 9. No two are the same picture: with three pixels a side or more, two columns never fill a row,
+    so a row is full exactly where a horizontal line lies, and likewise for columns.
+
+    Returns
+    -------
+    images : ndarray of shape (n_images, side * side), uint8
+        1 on a line and 0 elsewhere, row-major.
+    probabilities : ndarray of shape (n_images,), float64
+        They add up to 1.
+
+    Raises
+    ------
+    InputError
+        If ``side`` is below 3.
+    """
+    _check_side(side)
+    sets, weights = [], []
+    for count, probability in enumerate(LINE_COUNTS):
+        chosen = list(combinations(range(side), count))
+        sets += [np.isin(np.arange(side), positions) for positions in chosen]
+        weights += [probability / len(chosen)] * len(chosen)
+    pairs = np.array(list(product(range(len(sets)), repeat=2)))
+    one = np.array(sets)
+    probability_of = np.array(weights)
+    return (
+        _draw(one[pairs[:, 0]], one[pairs[:, 1]]),
+        probability_of[pairs[:, 0]] * probability_of[pairs[:, 1]],
+    )
+
+
+def line_entropy(side: int = 9) -> float:
+    """Entropy of the pictures in nats, -Σ p ln p: 3.156 for a side of 9.
+
+    No model's expected -ln p(picture) is lower; the cost of reconstructing a picture is another quantity.
+
+    Raises
+    ------
+    InputError
+        If ``side`` is below 3.
+    """
+    _, probabilities = all_line_images(side)
+    return float(-(probabilities * np.log(probabilities)).sum())
+
+
+def _draw(rows: NDArray[np.bool_], columns: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    pictures = rows[:, :, None] | columns[:, None, :]
+    return pictures.reshape(len(pictures), -1).astype(np.uint8)
+
+
+def _check_side(side: int) -> None:
+    if side < 3:
+        raise InputError(f"pictures of lines need a side of at least 3 pixels, and {side} was given")

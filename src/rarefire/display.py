@@ -1,0 +1,130 @@
+"""Progress and summaries in the terminal; progress goes to standard error, so that results can be piped."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import asdict
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from rarefire.events import EpochEnded, Event, FitEnded, FitStarted, Ticked
+
+_BARS = "▁▂▃▄▅▆▇█"
+
+#: Seconds between two plain lines, where the output is no terminal.
+_LINE_EVERY = 5.0
+
+
+class LiveProgress:
+    """A bar with epochs, cost, active units and time left; plain lines where standard error is no terminal."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True)
+        self.bar: Progress | None = None
+        self.said = -_LINE_EVERY
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, FitStarted):
+            self._start(event)
+        elif isinstance(event, Ticked) and self.bar is not None:
+            self.bar.update(self.task, completed=event.epochs)
+        elif isinstance(event, EpochEnded):
+            self._epoch(event)
+        elif isinstance(event, FitEnded):
+            self.close()
+            self.console.print(f"{self.what}: {event.reason}", highlight=False)
+
+    def _start(self, event: FitStarted) -> None:
+        self.what = event.estimator
+        at = f", going on after epoch {event.epoch}" if event.epoch else ""
+        self.console.print(f"{event.estimator}: {event.n_rows} rows, {event.n_epochs} epochs{at}", highlight=False)
+        if self.console.is_terminal:
+            columns = (
+                BarColumn(bar_width=30),
+                MofNCompleteColumn(),
+                TextColumn("epochs  {task.fields[numbers]}"),
+                TimeRemainingColumn(),
+            )
+            self.bar = Progress(*columns, console=self.console, transient=True)
+            self.task = self.bar.add_task("", total=event.n_epochs, completed=event.epoch, numbers="")
+            self.bar.start()
+
+    def _epoch(self, event: EpochEnded) -> None:
+        numbers = summary(event.record)
+        epoch = event.record["epoch"]
+        if self.bar is not None:
+            self.bar.update(self.task, completed=epoch, numbers=numbers)
+        elif time.monotonic() - self.said >= _LINE_EVERY or epoch == event.n_epochs:
+            self.said = time.monotonic()
+            self.console.print(f"epoch {epoch}/{event.n_epochs}  {numbers}", highlight=False)
+
+    def close(self) -> None:
+        """Take the bar away; the terminal is left as it was."""
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+
+class JsonLines:
+    """One JSON object a line for each event, for machines."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.stream = stream or sys.stdout
+
+    def __call__(self, event: Event) -> None:
+        self.write({"event": type(event).__name__, **asdict(event)})
+
+    def write(self, value: dict[str, Any]) -> None:
+        """Write one line."""
+        self.stream.write(json.dumps(value) + "\n")
+        self.stream.flush()
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+def summary(record: dict[str, Any]) -> str:
+    """An epoch's record in one line: cost, held-out cost, active units."""
+    parts = [f"cost {record['cost']:.4g}"]
+    if "validation_cost" in record:
+        parts.append(f"held out {record['validation_cost']:.4g}")
+    parts.append(f"active {record['active_mean']:.1f}")
+    return "  ".join(parts)
+
+
+def sparkline(values: list[float], width: int = 60) -> str:
+    """Values as a line of small bars, at most ``width`` of them."""
+    if not values:
+        return ""
+    chosen = [
+        values[round(i * (len(values) - 1) / max(1, min(width, len(values)) - 1))]
+        for i in range(min(width, len(values)))
+    ]
+    low, high = min(chosen), max(chosen)
+    span = (high - low) or 1.0
+    return "".join(_BARS[round((value - low) / span * (len(_BARS) - 1))] for value in chosen)
+
+
+def metrics_table(entries: list[dict[str, Any]]) -> Table:
+    """The entries of ``metrics.json`` with the published figures beside them."""
+    table = Table(box=None, pad_edge=False)
+    published = any("published" in entry for entry in entries)
+    for header in ("metric", "value", *(("published", "") if published else ()), "unit"):
+        table.add_column(header, justify="right" if header in ("value", "published") else "left")
+    for entry in entries:
+        cells = [entry["name"], number(entry["value"])]
+        if published:
+            verdict = {True: "within", False: "NOT within", None: ""}[entry.get("within")]
+            cells += [number(entry["published"]) if "published" in entry else "", verdict]
+        table.add_row(*cells, entry.get("unit", ""))
+    return table
+
+
+def number(value: float) -> str:
+    """A number with four significant digits, whole ones as they are."""
+    return str(int(value)) if float(value).is_integer() else f"{value:.4g}"

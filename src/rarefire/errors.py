@@ -1,0 +1,13 @@
+"""The errors a user can cause, each one sentence: what was wrong, where, and what to do."""
+
+
+class InputError(ValueError):
+    """Data, a path or an option that cannot be used as given; the command line exits with code 2."""
+
+
+class RunError(RuntimeError):
+    """A run that could not go on (divergence, a directory in use); the command line exits with code 1."""
+
+
+class Interrupted(RunError):
+    """A run that was asked to stop and left a checkpoint; the command line exits with code 130."""

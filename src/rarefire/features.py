@@ -1,0 +1,128 @@
+"""What each feature stands for: statistics per unit and its strongest examples, as one table.
+
+Plots and the page read this table and nothing else, so both can be made again from what is on disk.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import save as safetensors_bytes
+
+from rarefire.data.source import Description, Source
+from rarefire.metrics.activity import unit_activity
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """Statistics and strongest examples of every unit.
+
+    Parameters
+    ----------
+    description : Description
+        What the rows are; for images it holds their shape.
+    components : ndarray of shape (n_units, n_features)
+        The decoder's weights: what each unit adds to a reconstruction.
+    mean_code : ndarray of shape (n_units,)
+        Mean code over the training rows; for a machine the share of rows on which the unit is sampled on.
+    share_active : ndarray of shape (n_units,)
+        Share of training rows on which the unit is active, by the definitions of :mod:`rarefire.metrics.activity`.
+    dead, always_on : ndarray of bool of shape (n_units,)
+        Units active on no training row, and on every one.
+    norm : ndarray of shape (n_units,)
+        Euclidean norm of each row of ``components``.
+    example_rows : ndarray of shape (n_distinct, n_features)
+        The distinct training rows that are some unit's strongest example.
+    example_index : ndarray of int of shape (n_units, n_examples)
+        For each unit, its strongest examples as positions in ``example_rows``, strongest first.
+    example_codes : ndarray of shape (n_units, n_examples)
+        The unit's code on each of them.
+    """
+
+    description: Description
+    components: NDArray[np.float32]
+    mean_code: NDArray[np.float64]
+    share_active: NDArray[np.float64]
+    dead: NDArray[np.bool_]
+    always_on: NDArray[np.bool_]
+    norm: NDArray[np.float64]
+    example_rows: NDArray[np.float32]
+    example_index: NDArray[np.int64]
+    example_codes: NDArray[np.float32]
+
+    def to_bytes(self) -> bytes:
+        """As one safetensors file."""
+        arrays = {
+            field.name: np.ascontiguousarray(getattr(self, field.name))
+            for field in fields(self)
+            if field.name != "description"
+        }
+        return safetensors_bytes(arrays, {"description": json.dumps(self.description.to_json())})
+
+    @classmethod
+    def read(cls, path: Path) -> FeatureTable:
+        """The inverse of :meth:`to_bytes`, from a file."""
+        with safe_open(path, framework="numpy") as file:
+            description = Description.from_json(json.loads(file.metadata()["description"]))
+            return cls(description, **{name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+
+
+def feature_table(
+    components: NDArray[np.floating],
+    encode: Callable[[NDArray[np.floating]], tuple[NDArray[np.floating], NDArray[np.bool_]]],
+    source: Source,
+    n_examples: int = 9,
+) -> FeatureTable:
+    """Run over the training rows once and collect each unit's statistics and strongest examples.
+
+    Parameters
+    ----------
+    components : ndarray of shape (n_units, n_features)
+        The decoder's weights.
+    encode : callable
+        Rows (n, n_features) to codes (n, n_units) and which of them count as active.
+    source : Source
+        The training rows.
+    n_examples : int
+        How many examples to keep for each unit; fewer where there are fewer rows.
+    """
+    n_units = len(components)
+    n_examples = min(n_examples, source.shape[0])
+    best = np.full((n_units, 0), -np.inf, dtype=np.float32)
+    where = np.zeros((n_units, 0), dtype=np.int64)
+    offset = 0
+
+    def encoded_batches():
+        nonlocal best, where, offset
+        for rows in source.batches():
+            codes, active = encode(rows)
+            candidates = np.concatenate([best, codes.T.astype(np.float32)], axis=1)
+            positions = np.broadcast_to(np.arange(offset, offset + len(rows)), (n_units, len(rows)))
+            places = np.concatenate([where, positions], axis=1)
+            # A stable sort of the negated codes: of equal codes the earlier row comes first.
+            order = np.argsort(-candidates, axis=1, kind="stable")[:, :n_examples]
+            best = np.take_along_axis(candidates, order, axis=1)
+            where = np.take_along_axis(places, order, axis=1)
+            offset += len(rows)
+            yield codes, active
+
+    activity = unit_activity(encoded_batches())
+    distinct, index = np.unique(where, return_inverse=True)
+    return FeatureTable(
+        description=source.description,
+        components=np.asarray(components, dtype=np.float32),
+        mean_code=activity.mean_code,
+        share_active=activity.share_active,
+        dead=activity.dead,
+        always_on=activity.always_on,
+        norm=np.linalg.norm(components, axis=1).astype(np.float64),
+        example_rows=source.rows(distinct).astype(np.float32),
+        example_index=index.reshape(where.shape),
+        example_codes=best,
+    )

@@ -1,0 +1,40 @@
+"""Pure functions that measure: cost, activity, likelihood, edge-likeness."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def metric(name: str, value: Any, unit: str = "", explanation: str = "") -> dict[str, Any]:
+    """An entry of ``metrics.json``: a number, its unit and what it means in one line."""
+    number = value.item() if hasattr(value, "item") else value
+    return {"name": name, "value": number, "unit": unit, "explanation": explanation}
+
+
+def against(
+    entry: dict[str, Any], published: float, source: str, *, tolerance: float, better: str = "equal"
+) -> dict[str, Any]:
+    """An entry with the published figure beside it.
+
+    Parameters
+    ----------
+    published : float
+        The figure, as the source gives it.
+    source : str
+        Which document gives it.
+    tolerance : float
+        How far a value may be from it and still be ``within``.
+    better : {"lower", "higher", "equal"}
+        Which way a value beats the figure; one that does is within.
+    """
+    gap = entry["value"] - published
+    excess = {"lower": gap, "higher": -gap, "equal": abs(gap)}[better]
+    return {
+        **entry,
+        "published": published,
+        "source": source,
+        "tolerance": tolerance,
+        "better": better,
+        # Rounding in the last place must not decide.
+        "within": bool(excess <= tolerance * (1 + 1e-12)),
+    }

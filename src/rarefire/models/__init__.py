@@ -1,0 +1,1 @@
+"""Models: what is computed, without how it is trained."""

@@ -1,0 +1,25 @@
+"""Where a computation runs."""
+
+from __future__ import annotations
+
+import torch
+
+from rarefire.errors import InputError
+
+
+def resolve_device(device: str) -> torch.device:
+    """The device that a ``device`` argument means: ``"auto"`` is the GPU where there is one, else the CPU.
+
+    Raises
+    ------
+    InputError
+        If the name is no device, or its hardware is not there.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, TypeError):
+        raise InputError(f"device {device!r} is not available here; use 'auto', 'cpu' or 'cuda'") from None
+    return found

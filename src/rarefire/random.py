@@ -1,0 +1,100 @@
+"""The only source of random numbers: explicit generators whose whole state is plain JSON."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.utils import check_random_state
+
+_TWO_POWER_MINUS_24 = 2.0**-24
+
+
+def integer_seed(random_state: Any) -> int:
+    """Turn scikit-learn's ``random_state`` (None, int or RandomState) into one integer seed.
+
+    An integer is taken as it is; None draws fresh entropy; a generator is advanced by one draw.
+    """
+    if isinstance(random_state, (int, np.integer)) and not isinstance(random_state, bool):
+        return int(random_state)
+    if random_state is None:
+        return int(np.random.SeedSequence().generate_state(1)[0])
+    return int(check_random_state(random_state).randint(2**31 - 1))
+
+
+class Generator:
+    """Independent random stream, fixed by a seed and the purpose that it serves.
+
+    Draws are the same for float32 and float64: a uniform number is k / 2**24 with k uniform below 2**24, so
+    P(u < p) is p rounded up to a multiple of 2**-24. On the CPU the bits come from NumPy's SFC64, whose raw
+    output is several times cheaper than torch's CPU generator; on another device from torch's own.
+
+    Parameters
+    ----------
+    seed : int
+        Any non-negative integer.
+    purpose : str or int, ...
+        What the stream is for; streams of different purposes are independent.
+    device : torch.device
+        Where uniform and normal draws are made; permutations always live on the CPU.
+    """
+
+    def __init__(self, seed: int, *purpose: str | int, device: torch.device | str = "cpu") -> None:
+        words = [p if isinstance(p, int) else zlib.crc32(p.encode()) for p in purpose]
+        sequence = np.random.SeedSequence([seed, *words])
+        self.device = torch.device(device)
+        self._bits = np.random.SFC64(sequence)
+        self._numpy = np.random.Generator(self._bits)
+        self._torch: torch.Generator | None = None
+        if self.device.type != "cpu":
+            self._torch = torch.Generator(self.device)
+            self._torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1)))
+
+    def uniform(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+        """Numbers in [0, 1), multiples of 2**-24, of the given shape."""
+        if self._torch is not None:
+            bits = torch.randint(0, 2**24, tuple(shape), generator=self._torch, device=self.device)
+            return bits.to(dtype).mul_(_TWO_POWER_MINUS_24)
+        size = int(np.prod(shape))
+        raw: NDArray[np.uint64] = self._bits.random_raw((size + 1) // 2)
+        bits = torch.from_numpy(raw.view(np.int32)[:size]).reshape(tuple(shape))
+        return bits.bitwise_and_(0xFFFFFF).to(dtype).mul_(_TWO_POWER_MINUS_24)
+
+    def bernoulli(self, p: torch.Tensor) -> torch.Tensor:
+        """One draw per entry, 1 with probability ``p`` and else 0, in the type of ``p``."""
+        return (self.uniform(p.shape, p.dtype) < p).to(p.dtype)
+
+    def normal(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+        """Standard normal numbers; drawn in float64 on the CPU, so that they agree between types."""
+        if self._torch is not None:
+            draws = torch.randn(tuple(shape), generator=self._torch, device=self.device, dtype=torch.float64)
+            return draws.to(dtype)
+        return torch.from_numpy(self._numpy.standard_normal(tuple(shape))).to(dtype)
+
+    def permutation(self, n: int) -> NDArray[np.int64]:
+        """The numbers 0 to n - 1 in random order."""
+        return self._numpy.permutation(n)
+
+    def state(self) -> dict[str, Any]:
+        """The whole state, as plain JSON values."""
+        inner: Any = self._bits.state
+        words = [int(word) for word in inner["state"]["state"]]
+        state: dict[str, Any] = {"sfc64": words, "half": [int(inner["has_uint32"]), int(inner["uinteger"])]}
+        if self._torch is not None:
+            state["torch"] = base64.b64encode(self._torch.get_state().numpy().tobytes()).decode()
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on where :meth:`state` was taken."""
+        inner: Any = self._bits.state
+        inner["state"]["state"] = np.array(state["sfc64"], dtype=np.uint64)
+        inner["has_uint32"], inner["uinteger"] = state["half"]
+        self._bits.state = inner
+        if self._torch is not None:
+            raw = np.frombuffer(base64.b64decode(state["torch"]), dtype=np.uint8).copy()
+            self._torch.set_state(torch.from_numpy(raw))

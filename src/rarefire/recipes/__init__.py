@@ -1,0 +1,153 @@
+"""Recipes: published experiments, each a short file of settings, with the published figures beside ours."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from rarefire.artifact import RunDirectory
+from rarefire.component import Component, find, from_spec, label, to_spec
+from rarefire.data.source import Source
+from rarefire.errors import InputError
+from rarefire.estimators.base import SparseLearner, versions
+from rarefire.estimators.load import load_parts
+from rarefire.runs import Picture, Trained, Watch, finish, train
+from rarefire.settings import apply
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One training of an experiment: a name, the rows, and what is fitted to them."""
+
+    name: str
+    source: Source
+    estimator: Any
+
+
+class Recipe(Component, ABC):
+    """Experiment that a document published; its arguments are what ``--set`` may change.
+
+    Parameters
+    ----------
+    preset : str
+        Which of ``presets``.
+    seed : int
+        The first seed; every random number follows from it.
+    """
+
+    #: What the user types; a title; the document that published it; and the presets' descriptions.
+    name: ClassVar[str]
+    title: ClassVar[str]
+    document: ClassVar[str]
+    presets: ClassVar[tuple[str, ...]] = ("faithful",)
+
+    preset: str
+    seed: int
+
+    @abstractmethod
+    def arms(self) -> list[Arm]:
+        """All trainings; the first one is the run's own, shown on its page."""
+
+    @abstractmethod
+    def measure(self, trained: Sequence[Trained]) -> list[dict[str, Any]]:
+        """The entries of ``metrics.json``, with published figures where there are any."""
+
+    @abstractmethod
+    def pictures(self, trained: Sequence[Trained]) -> list[Picture]:
+        """Figures beside those that every run has."""
+
+
+def load_all() -> None:
+    """Import every recipe of this package, so that each can be found by its name."""
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+
+
+def recipe_spec(
+    name: str, preset: str, source: str | None, pairs: list[tuple[str, Any]], seed: int, device: str
+) -> dict[str, Any]:
+    """The specification of a run of a recipe.
+
+    A key that the recipe defines goes to the recipe, any other to its estimators.
+
+    Raises
+    ------
+    InputError
+        If there is no such recipe, preset or argument, or the recipe takes no other source.
+    """
+    load_all()
+    cls = find(Recipe, name)
+    if preset not in cls.presets:
+        raise InputError(f"recipe {label(cls)} has no preset '{preset}' (it has: {', '.join(cls.presets)})")
+    recipe = cls(preset=preset, seed=seed)
+    own = set(recipe.get_params(deep=False)) - {"preset", "seed"}
+    if source is not None:
+        if "source" not in own:
+            raise InputError(f"recipe {label(cls)} makes its own data and takes no --source")
+        recipe.set_params(source=source)
+    apply(recipe, [(key, value) for key, value in pairs if key.partition("__")[0] in own])
+    for_estimator = [(key, value) for key, value in pairs if key.partition("__")[0] not in own]
+    arms = _configured(recipe, for_estimator, device)
+    first = arms[0]
+    return {
+        "kind": "recipe",
+        "recipe": {
+            "name": label(cls),
+            "title": cls.title,
+            "document": cls.document,
+            "preset": preset,
+            "settings": to_spec(recipe),
+            "set": [[key, value] for key, value in for_estimator],
+            "device": device,
+        },
+        "data": {
+            "fingerprint": first.source.fingerprint,
+            "n_rows": first.source.shape[0],
+            "n_features": first.source.shape[1],
+            "name": first.source.description.name,
+            "notes": first.source.description.notes,
+        },
+        "prepare": [],
+        "estimator": to_spec(first.estimator),
+        "seed": seed,
+        "versions": versions(),
+    }
+
+
+def go_on(directory: RunDirectory, spec: dict[str, Any], watch: Watch) -> None:
+    """Train every arm that is not trained yet, the run's own last, then measure and finish."""
+    load_all()
+    recipe = from_spec(spec["recipe"]["settings"], Recipe)
+    arms = _configured(recipe, spec["recipe"]["set"], spec["recipe"]["device"])
+    if arms[0].source.fingerprint != spec["data"]["fingerprint"]:
+        raise InputError(f"the data of {directory} have changed since it began (fingerprint); begin a new run")
+    trained: dict[str, Trained] = {}
+    for arm in [*arms[1:], arms[0]]:
+        own = arm is arms[0]
+        place = directory if own else directory.arm(arm.name)
+        seed = arm.estimator.random_state
+        if not own and place.complete:
+            estimator, _ = load_parts(place)
+            split = estimator.split(arm.source.shape[0], seed)
+            trained[arm.name] = Trained.of(arm.name, estimator, [], arm.source, split)
+            continue
+        if not place.exists:
+            place.create({"kind": "arm", "estimator": to_spec(arm.estimator), "seed": seed, "versions": versions()})
+        trained[arm.name] = train(place, arm.name, arm.source, arm.estimator, [], seed, watch)
+        if not own:
+            place.finish(trained[arm.name].estimator.weights_bytes())
+    in_order = [trained[arm.name] for arm in arms]
+    finish(directory, in_order[0], recipe.measure(in_order), recipe.pictures(in_order))
+
+
+def _configured(recipe: Recipe, pairs: Sequence[Sequence[Any]], device: str) -> list[Arm]:
+    arms = recipe.arms()
+    for arm in arms:
+        if isinstance(arm.estimator, SparseLearner):
+            apply(arm.estimator.set_params(device=device), [(key, value) for key, value in pairs])
+            arm.estimator.check_arguments()
+    return arms

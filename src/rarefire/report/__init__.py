@@ -1,0 +1,242 @@
+"""One self-contained HTML page: what was trained, how it went, and what each feature stands for.
+
+The page is a Jinja2 template with escaping on. Numbers and pictures travel in it as JSON, which its script
+draws; a content security policy allows that script, by its hash, and no request at all.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from rarefire.features import FeatureTable
+from rarefire.plots import column_names, example_mode, grey_rows, image_shape
+
+N_WEIGHTS = 12  # columns named for a unit
+N_VALUES = 8  # and for each of its examples
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a page shows.
+
+    Parameters
+    ----------
+    title, subtitle : str
+        The page's name, and in one sentence what was trained on what.
+    facts : list of (str, str)
+        Names and values: estimator, data, rows, seed, versions.
+    history : list of dict
+        One record an epoch; any of ``epoch``, ``cost``, ``cost_mean_field``, ``validation_cost``,
+        ``validation_cost_mean_field``, ``free_energy_gap``, ``active_mean``, ``active_max``,
+        ``learning_rate`` and ``momentum``.
+    cost_label : str
+        The unit of the cost: "nats per pixel".
+    metrics : list of dict
+        ``name`` and ``value``; optionally ``unit`` and ``explanation``, and where a figure was published
+        ``published``, ``source``, ``tolerance``, ``better`` ("lower", "higher" or "equal") and ``within``.
+    table : FeatureTable, optional
+        The features.
+    figures : list of (str, bytes)
+        Captions and PNG files.
+    """
+
+    title: str
+    subtitle: str
+    facts: list[tuple[str, str]] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    cost_label: str = ""
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    table: FeatureTable | None = None
+    figures: list[tuple[str, bytes]] = field(default_factory=list)
+
+
+def build_page(page: Page) -> str:
+    """The whole HTML file as text."""
+    scripts = [_asset("vendor/uPlot.iife.min.js"), _asset("page.js")]
+    environment = Environment(
+        loader=PackageLoader("rarefire.report", "assets"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = number
+    history = history_columns(page.history)
+    return environment.get_template("page.html.j2").render(
+        page=page,
+        policy=content_policy(scripts),
+        # Markup: files of our own, without a closing tag of their element in them.
+        styles=Markup(_asset("vendor/uPlot.min.css") + _asset("style.css")),
+        scripts=[Markup(script) for script in scripts],
+        data=embed_json({"cost_label": page.cost_label, "history": history, "features": table_data(page.table)}),
+        metrics=[{**metric, "verdict": verdict(metric)} for metric in page.metrics],
+        any_published=any(metric.get("published") is not None for metric in page.metrics),
+        curves=curve_summaries(history, page.cost_label),
+        figures=[(caption, base64.b64encode(png).decode()) for caption, png in page.figures],
+    )
+
+
+def content_policy(scripts: Sequence[str]) -> str:
+    """A content security policy that allows these inline scripts, inline styles and embedded images only."""
+    hashes = " ".join(
+        f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts
+    )
+    return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {hashes}"
+
+
+def embed_json(value: Any) -> Markup:
+    """JSON that can stand inside a script element whatever its strings hold."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def history_columns(history: Sequence[dict[str, Any]]) -> dict[str, list[float | None]]:
+    """The records as columns, None where a value is missing or not finite; epochs count from 1 by default."""
+    keys = {key: None for record in history for key in record if key != "epoch"}
+    columns: dict[str, list[float | None]] = {
+        "epoch": [record.get("epoch", place) for place, record in enumerate(history, start=1)]
+    }
+    for key in keys:
+        values = [record.get(key) for record in history]
+        if all(value is None or isinstance(value, int | float | np.number) for value in values):
+            columns[key] = [_short(value) for value in values]
+    return columns
+
+
+def _short(value: Any) -> float | None:
+    """Seven digits are what float32 holds and more than a curve shows."""
+    return None if value is None or not math.isfinite(value) else float(f"{value:.7g}")
+
+
+def pack(array: NDArray[Any]) -> dict[str, Any]:
+    """An array as little-endian bytes in base64; the script's ``unpack`` is the inverse."""
+    little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    data = base64.b64encode(little.tobytes()).decode()
+    return {"dtype": array.dtype.name, "shape": list(array.shape), "base64": data}
+
+
+def table_data(table: FeatureTable | None) -> dict[str, Any] | None:
+    """What the script draws the features from.
+
+    Images and plain vectors come as the grey values of :mod:`rarefire.plots`, so that its scale rule stands
+    once; named columns and plain vectors come as the columns that matter most, with their values.
+    """
+    if table is None:
+        return None
+    kind = table.description.kind
+    shape = table.description.shape if kind == "image" else None
+    mode = example_mode(table.example_rows)
+    data: dict[str, Any] = {
+        "kind": kind,
+        "n_units": len(table.components),
+        "share_active": pack(table.share_active.astype(np.float32)),
+        "mean_code": pack(table.mean_code.astype(np.float32)),
+        "norm": pack(table.norm.astype(np.float32)),
+        "dead": table.dead.tolist(),
+        "always_on": table.always_on.tolist(),
+        "example_index": pack(table.example_index.astype(np.int32)),
+        "example_codes": pack(table.example_codes.astype(np.float32)),
+        "example_mode": mode,
+    }
+    if kind != "named":
+        data["image_shape"] = image_shape(shape) if shape else (1, table.components.shape[1], 1)
+        data["images"] = pack(grey_rows(table.components))
+        data["limits"] = pack(np.abs(table.components).max(axis=1))
+        data["example_images"] = pack(grey_rows(table.example_rows, mode=mode))
+    if kind != "image":
+        data |= _top_columns(table)
+    return data
+
+
+def _top_columns(table: FeatureTable) -> dict[str, Any]:
+    """The largest weights of each unit, and the columns of its examples where value × weight is largest."""
+    n_units, n_features = table.components.shape
+    n_weights, n_values = min(N_WEIGHTS, n_features), min(N_VALUES, n_features)
+    n_examples = table.example_index.shape[1]
+    top = np.argsort(-np.abs(table.components), axis=1, kind="stable")[:, :n_weights]
+    example_top = np.empty((n_units, n_examples, n_values), dtype=np.int64)
+    example_values = np.empty((n_units, n_examples, n_values), dtype=np.float32)
+    # One unit at a time: all at once would need (n_units, n_examples, n_features) numbers.
+    for unit, weights in enumerate(table.components):
+        rows = table.example_rows[table.example_index[unit]]
+        example_top[unit] = np.argsort(-np.abs(rows * weights), axis=1, kind="stable")[:, :n_values]
+        example_values[unit] = np.take_along_axis(rows, example_top[unit], axis=1)
+    # Only the names that are shown: a vocabulary can be far larger than what the page says of it.
+    used, place = np.unique(np.concatenate([top.ravel(), example_top.ravel()]), return_inverse=True)
+    names = column_names(table)
+    return {
+        "names": [names[column] for column in used],
+        "top_names": pack(place[: top.size].reshape(top.shape).astype(np.int32)),
+        "top_weights": pack(np.take_along_axis(table.components, top, axis=1)),
+        "example_names": pack(place[top.size :].reshape(example_top.shape).astype(np.int32)),
+        "example_values": pack(example_values),
+    }
+
+
+def verdict(metric: dict[str, Any]) -> str:
+    """How a figure compares with the published one, in words; empty where there is none to compare with."""
+    published, within = metric.get("published"), metric.get("within")
+    if published is None or within is None:
+        return ""
+    tolerance: float | None = metric.get("tolerance")
+    allowed = "" if tolerance is None else f" ±{number(tolerance)}"
+    sign = {"lower": -1.0, "higher": 1.0}.get(str(metric.get("better")), 0.0)
+    if within and sign * (metric["value"] - published) > (tolerance or 0.0):
+        return "✓ better than published"
+    return f"✓ within{allowed}" if within else f"✗ not within{allowed}"
+
+
+def number(value: Any) -> str:
+    """A value for reading: four significant digits, thousands apart, a dash for nothing."""
+    if value is None:
+        return "—"
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if isinstance(value, int | np.integer):
+        return f"{value:,}"
+    if isinstance(value, float | np.floating):
+        return format(value, ",.0f" if 1e4 <= abs(float(value)) < 1e9 else ".4g").replace("-", "−")
+    return str(value)
+
+
+def curve_summaries(history: dict[str, list[float | None]], cost_label: str) -> list[dict[str, str]]:
+    """The charts that there are values for, with their last values in words for those who cannot see them."""
+    charts = (
+        (
+            "cost",
+            "Cost",
+            f"in {cost_label}" if cost_label else "",
+            {"cost": "training", "validation_cost": "held out"},
+        ),
+        ("active", "Active units", "units active on a row", {"active_mean": "mean", "active_max": "maximum"}),
+        ("gap", "Free-energy gap", "held out minus training, in nats", {"free_energy_gap": "gap"}),
+    )
+    summaries = []
+    for key, title, unit, columns in charts:
+        last = {
+            name: next((value for value in reversed(history[column]) if value is not None), None)
+            for column, name in columns.items()
+            if column in history
+        }
+        words = ", ".join(f"{name} {number(value)}" for name, value in last.items() if value is not None)
+        if words:
+            summaries.append({"key": key, "title": title, "unit": unit, "last": words})
+    return summaries
+
+
+def _asset(name: str) -> str:
+    return resources.files("rarefire.report").joinpath("assets", name).read_text(encoding="utf-8").strip()

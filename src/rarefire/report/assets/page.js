@@ -1,0 +1,373 @@
+"use strict";
+// Draws the page's charts, grid and unit panel from the JSON in #data. Text from the data goes in through
+// textContent only, so that a feature's name is never read as markup.
+
+const data = JSON.parse(document.getElementById("data").textContent);
+const byId = (id) => document.getElementById(id);
+
+/** An element with properties and children; children may be strings. */
+function make(tag, properties = {}, ...children) {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+}
+
+/** Four significant digits, a true minus sign. */
+function number(value) {
+  return String(Number(Number(value).toPrecision(4))).replace("-", "−");
+}
+
+function percent(share) {
+  return `${number((share * 100).toPrecision(3))} %`;
+}
+
+/** The inverse of `pack` in Python. Typed arrays are little-endian on every machine that runs a browser. */
+function unpack(packed) {
+  const bytes = Uint8Array.from(atob(packed.base64), (character) => character.charCodeAt(0));
+  const type = { uint8: Uint8Array, int32: Int32Array, float32: Float32Array }[packed.dtype];
+  return { values: new type(bytes.buffer), shape: packed.shape };
+}
+
+/** Row i of an unpacked array, whatever its number of axes. */
+function row(array, i) {
+  const size = array.values.length / array.shape[0];
+  return array.values.subarray(i * size, (i + 1) * size);
+}
+
+// ---------------------------------------------------------------- charts
+
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const history_ = data.history;
+const known = (values) => (values || []).filter((value) => value !== null);
+const logAxis = byId("log-axis");
+const charts = new Map();
+
+const CURVES = {
+  cost: [
+    ["cost", "training", "--first"], ["cost_mean_field", "training, mean-field", "--first", [6, 4]],
+    ["validation_cost", "held out", "--second"],
+    ["validation_cost_mean_field", "held out, mean-field", "--second", [6, 4]],
+  ],
+  active: [["active_mean", "mean", "--first"], ["active_max", "maximum", "--second", [6, 4]]],
+  gap: [["free_energy_gap", "held out minus training", "--first"]],
+};
+
+/** Options shared by all charts: size, colours of the present scheme, quiet grid. */
+function baseOptions(holder, xLabel) {
+  const axis = { stroke: colour("--quiet"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
+  return {
+    width: holder.clientWidth, height: 260,
+    cursor: { drag: { x: true, y: false } },
+    axes: [{ ...axis, label: xLabel, labelSize: 22, size: 30, labelFont: "13px system-ui" }, { ...axis, size: 62 }],
+  };
+}
+
+function curveChart(holder, key) {
+  const lines = CURVES[key].filter(([column]) => known(history_[column]).length > 0);
+  const values = lines.map(([column]) => history_[column]);
+  const positive = values.every((column) => known(column).every((value) => value > 0));
+  const log = key === "cost" && logAxis.checked && positive;
+  if (key === "cost") logAxis.disabled = !positive;
+  const options = baseOptions(holder, "epoch");
+  options.scales = { x: { time: false }, y: log ? { distr: 3 } : {} };
+  options.axes[1].values = (_, splits) => splits.map((value) => (value === null ? "" : number(value)));
+  options.series = [
+    { label: "epoch" },
+    ...lines.map(([, label, name, dash]) => ({
+      label, dash, stroke: colour(name), width: 1.5, points: { show: history_.epoch.length < 2 },
+      value: (_, value) => (value === null || value === undefined ? "–" : number(value)),
+    })),
+  ];
+  // A dashed marker for a dashed curve: the legend does not rest on colour alone.
+  options.legend = { markers: { width: 2, dash: (_, i) => (i > 0 && lines[i - 1][3] ? "dashed" : "solid") } };
+  return new uPlot(options, [history_.epoch, ...values], holder);
+}
+
+function activityChart(holder) {
+  const order = sorted("share_active");
+  const shares = order.map((unit) => features.share_active.values[unit] * 100);
+  const only = (flags) => order.map((unit, i) => (flags[unit] ? shares[i] : null));
+  const options = baseOptions(holder, "units, most active first");
+  options.scales = { x: { time: false, range: [0.5, order.length + 0.5] }, y: { range: [0, 104] } };
+  options.axes[1].values = (_, splits) => splits.map((value) => `${value} %`);
+  options.axes[0].incrs = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 100000];
+  const value = (_, share) => (share === null || share === undefined ? "–" : `${number(share)} %`);
+  const marked = (label, name) => ({
+    label, value, stroke: colour(name), width: 0, paths: () => null,
+    points: { show: true, size: 6, fill: colour(name) },
+  });
+  options.series = [
+    { label: "unit", value: (_, x, __, i) => (i === null || i === undefined ? "–" : `${order[i]}`) },
+    { label: "active on", value, stroke: colour("--first"), fill: `${colour("--first")}66`, width: 0,
+      points: { show: false }, paths: uPlot.paths.bars({ size: [0.9, 60], align: 0 }) },
+    marked("dead", "--second"), marked("always on", "--third"),
+  ];
+  options.legend = { markers: { width: 2 } };
+  const chart = new uPlot(options, [order.map((_, i) => i + 1), shares, only(features.dead), only(features.always_on)], holder);
+  chart.over.addEventListener("click", () => {
+    if (chart.cursor.idx !== null) choose(order[chart.cursor.idx]);
+  });
+  return chart;
+}
+
+/** (Re)draws every chart; called again when the colours or the axis change. */
+function drawCharts() {
+  for (const holder of document.querySelectorAll("[data-chart]")) {
+    charts.get(holder)?.destroy();
+    const key = holder.dataset.chart;
+    charts.set(holder, key === "activity" ? activityChart(holder) : curveChart(holder, key));
+  }
+}
+
+// ---------------------------------------------------------------- features
+
+const features = data.features;
+const tiles = [];
+let shown = []; // units in the grid's present order
+let chosen = 0;
+
+/** Units by a statistic, largest first, or by their number. */
+function sorted(key) {
+  const units = Array.from({ length: features.n_units }, (_, unit) => unit);
+  if (key === "index") return units;
+  const values = features[key].values;
+  return units.sort((a, b) => values[b] - values[a] || a - b);
+}
+
+/** Puts grey values, already scaled by Python's rule, on a canvas. */
+function paint(canvas, grey) {
+  const [height, width, channels] = features.image_shape;
+  canvas.width = width;
+  canvas.height = height;
+  const context = canvas.getContext("2d");
+  const image = context.createImageData(width, height);
+  for (let pixel = 0; pixel < width * height; pixel++) {
+    for (let channel = 0; channel < 3; channel++) {
+      image.data[4 * pixel + channel] = grey[channels * pixel + (channels === 3 ? channel : 0)];
+    }
+    image.data[4 * pixel + 3] = 255;
+  }
+  context.putImageData(image, 0, 0);
+}
+
+/** A canvas of the image's proportions; `hidden` from screen readers where text beside it says the same. */
+function picture(grey, label) {
+  const canvas = make("canvas", { className: "image" });
+  if (features.kind === "image") canvas.style.aspectRatio = `${features.image_shape[1]} / ${features.image_shape[0]}`;
+  if (label) {
+    canvas.setAttribute("role", "img");
+    canvas.setAttribute("aria-label", label);
+  }
+  if (grey) paint(canvas, grey);
+  return canvas;
+}
+
+function state(unit) {
+  return features.dead[unit] ? "dead" : features.always_on[unit] ? "always on" : "";
+}
+
+function topNames(unit, count) {
+  return Array.from(row(features.top_names, unit).subarray(0, count), (i) => features.names[i]);
+}
+
+/** Draws a picture's canvas when it comes near the visible part of the grid, and only once. */
+const lazily = new IntersectionObserver((entries) => {
+  for (const { isIntersecting, target } of entries) {
+    if (!isIntersecting) continue;
+    lazily.unobserve(target);
+    target.prepend(picture(row(features.images, Number(target.dataset.unit))));
+  }
+}, { root: byId("grid"), rootMargin: "300px" });
+
+function makeTile(unit) {
+  const words = features.kind === "image" ? [] : topNames(unit, 3);
+  const about = [
+    `Unit ${unit}`, `active on ${percent(features.share_active.values[unit])} of rows`,
+    `norm ${number(features.norm.values[unit])}`, state(unit), ...words,
+  ].filter(Boolean).join(", ");
+  const tile = make("div", { className: "tile", title: about, tabIndex: -1 });
+  tile.dataset.unit = unit;
+  tile.setAttribute("role", "option");
+  // A tile with text is named by it, a tile with a picture needs words.
+  if (features.kind === "image") tile.setAttribute("aria-label", about);
+  tile.setAttribute("aria-selected", "false");
+  if (features.kind !== "named") lazily.observe(tile);
+  if (features.kind === "image") {
+    tile.style.aspectRatio = `${features.image_shape[1]} / ${features.image_shape[0]}`;
+  } else {
+    tile.append(make("small", {}, `unit ${unit}`, state(unit) && ` · ${state(unit)}`));
+    if (features.kind === "named") tile.append(...words.map((word) => make("span", {}, word)));
+  }
+  return tile;
+}
+
+function arrange() {
+  shown = sorted(byId("sort").value);
+  if (byId("reverse").checked) shown.reverse();
+  byId("grid").append(...shown.map((unit) => tiles[unit]));
+  reveal();
+}
+
+/** Scrolls the grid to the selected tile, and only the grid: scrollIntoView would move the page too. */
+function reveal() {
+  const grid = byId("grid");
+  const { offsetTop, offsetHeight } = tiles[chosen];
+  if (offsetTop < grid.scrollTop) grid.scrollTop = offsetTop - 8;
+  if (offsetTop + offsetHeight > grid.scrollTop + grid.clientHeight) {
+    grid.scrollTop = offsetTop + offsetHeight - grid.clientHeight + 8;
+  }
+}
+
+/** How many tiles stand in the grid's first line. */
+function perLine() {
+  const first = tiles[shown[0]].offsetTop;
+  const second = shown.findIndex((unit) => tiles[unit].offsetTop > first);
+  return second < 0 ? shown.length : second;
+}
+
+function move(event) {
+  const place = shown.indexOf(chosen);
+  const last = shown.length - 1;
+  const target = {
+    ArrowRight: () => place + 1, ArrowLeft: () => place - 1,
+    ArrowDown: () => place + perLine(), ArrowUp: () => place - perLine(),
+    Home: () => 0, End: () => last,
+  }[event.key]?.();
+  if (target === undefined || event.ctrlKey || event.altKey || event.metaKey) return;
+  event.preventDefault();
+  if (target < 0 || target > last) return;
+  choose(shown[target]);
+  tiles[chosen].focus();
+}
+
+/** Columns with bars as long as their weights are large. */
+function bars(unit) {
+  const names = topNames(unit);
+  const weights = row(features.top_weights, unit);
+  const largest = Math.abs(weights[0]) || 1;
+  const table = make("table", { className: "bars" });
+  table.append(make("caption", { className: "note" }, "Largest weights"));
+  names.forEach((name, i) => {
+    const bar = make("div", { className: weights[i] < 0 ? "bar negative" : "bar" });
+    bar.style.width = `${(100 * Math.abs(weights[i])) / largest}%`;
+    const head = make("th", { scope: "row" }, name);
+    table.append(make("tr", {}, head, make("td", {}, bar), make("td", { className: "value" }, number(weights[i]))));
+  });
+  return table;
+}
+
+function example(unit, rank) {
+  const code = number(row(features.example_codes, unit)[rank]);
+  const item = make("li");
+  if (features.kind !== "named") {
+    const index = row(features.example_index, unit)[rank];
+    item.append(picture(row(features.example_images, index), `Example ${rank + 1} of unit ${unit}`));
+  }
+  item.append(`code ${code}`);
+  if (features.kind !== "image") {
+    const size = features.example_names.shape[2];
+    const names = row(features.example_names, unit).subarray(rank * size, (rank + 1) * size);
+    const values = row(features.example_values, unit).subarray(rank * size, (rank + 1) * size);
+    const told = Array.from(names, (name, i) => [features.names[name], values[i]]).filter(([, value]) => value !== 0);
+    item.append(make("small", {}, told.map(([name, value]) => `${name} = ${number(value)}`).join(", ") || "all zero"));
+  }
+  return item;
+}
+
+/** Selects a unit: marks its tile, fills the panel, and unless told not to puts it into the address. */
+function choose(unit, link = true) {
+  tiles[chosen].setAttribute("aria-selected", "false");
+  tiles[chosen].tabIndex = -1;
+  chosen = unit;
+  tiles[unit].setAttribute("aria-selected", "true");
+  tiles[unit].tabIndex = 0;
+  reveal();
+  if (link) history.replaceState(null, "", `#unit=${unit}`);
+
+  byId("unit-heading").textContent = `Unit ${unit}`;
+  const parts = [];
+  if (features.kind !== "named") parts.push(picture(row(features.images, unit), `Feature of unit ${unit}`));
+  if (features.kind !== "image") parts.push(bars(unit));
+  byId("unit-feature").replaceChildren(...parts);
+  const facts = [
+    ["active on", `${percent(features.share_active.values[unit])} of training rows${state(unit) && ` (${state(unit)})`}`],
+    ["mean code", number(features.mean_code.values[unit])],
+    ["norm of weights", number(features.norm.values[unit])],
+  ];
+  if (features.limits) {
+    const limit = number(features.limits.values[unit]);
+    facts.push(["grey scale", limit === "0" ? "all weights are zero" : `black to white ±${limit}`]);
+  }
+  byId("unit-facts").replaceChildren(...facts.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
+  const ranks = Array.from({ length: features.example_index.shape[1] }, (_, rank) => rank);
+  byId("examples").replaceChildren(...ranks.map((rank) => example(unit, rank)));
+}
+
+function step(by) {
+  const count = shown.length;
+  choose(shown[(shown.indexOf(chosen) + by + count) % count]);
+}
+
+/** The unit that the address asks for, or the first. */
+function linked() {
+  const unit = Number(/^#unit=(\d+)$/.exec(location.hash)?.[1] ?? shown[0]);
+  return unit < features.n_units ? unit : shown[0];
+}
+
+function describe() {
+  const english = (count) => count.toLocaleString("en");
+  const count = (flags) => english(flags.filter(Boolean).length);
+  const units = `${english(features.n_units)} unit${features.n_units === 1 ? "" : "s"}`;
+  const greys = "Zero is mid-grey; black and white are minus and plus each unit's largest absolute weight.";
+  byId("features-note").textContent = `${units}. ` + {
+    image: greys, plain: `A strip shows a unit's weights from first to last column. ${greys}`,
+    named: "A tile names the unit's three largest weights.",
+  }[features.kind];
+  const scale = features.example_mode === "positive"
+    ? "0 is black, 1 is white." : "Zero is mid-grey, each example by its own largest absolute value.";
+  byId("examples-note").textContent = [
+    "The training rows on which the unit's code is largest.", features.kind === "named" ? "" : scale,
+    features.kind === "image" ? "" : "Columns are listed by value × weight, zeros left out.",
+  ].filter(Boolean).join(" ");
+  byId("activity-note").textContent = `The share of training rows on which each unit is active. Dead, active on none: `
+    + `${count(features.dead)} of ${units}. Always on, active on every row: `
+    + `${count(features.always_on)}. A click on the chart selects a unit.`;
+}
+
+if (features) {
+  for (const [key, value] of Object.entries(features)) {
+    if (value?.base64 !== undefined) features[key] = unpack(value);
+  }
+  const kind = { image: "pictures", named: "words", plain: "strips" }[features.kind];
+  byId("features").classList.add(kind);
+  byId("grid").classList.add(kind);
+  if (features.kind === "image") {
+    // A whole number of screen pixels for each pixel of a small image; larger where there are few units.
+    const width = features.image_shape[1];
+    const wanted = features.n_units <= 30 ? 96 : features.n_units <= 130 ? 64 : 48;
+    const size = width > wanted ? Math.min(width, 64) : width * Math.round(wanted / width);
+    byId("grid").style.setProperty("--tile", `${size}px`);
+  }
+  for (let unit = 0; unit < features.n_units; unit++) tiles.push(makeTile(unit));
+  describe();
+  arrange();
+  choose(linked(), false);
+  if (location.hash.startsWith("#unit=")) byId("features").scrollIntoView();
+  byId("sort").addEventListener("change", arrange);
+  byId("reverse").addEventListener("change", arrange);
+  byId("grid").addEventListener("keydown", move);
+  byId("grid").addEventListener("click", (event) => {
+    const tile = event.target.closest(".tile");
+    if (tile) choose(Number(tile.dataset.unit));
+  });
+  byId("previous").addEventListener("click", () => step(-1));
+  byId("next").addEventListener("click", () => step(1));
+  addEventListener("hashchange", () => choose(linked(), false));
+}
+
+drawCharts();
+logAxis?.addEventListener("change", drawCharts);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawCharts);
+new ResizeObserver(() => {
+  for (const [holder, chart] of charts) chart.setSize({ width: holder.clientWidth, height: 260 });
+}).observe(document.querySelector("main"));

@@ -1,0 +1,309 @@
+"""A run from its specification to its page: what the command line begins, resumes and shows."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from matplotlib.figure import Figure
+
+from rarefire import plots
+from rarefire.artifact import RunDirectory
+from rarefire.component import from_spec, to_spec
+from rarefire.data.open import open_source
+from rarefire.data.source import Source
+from rarefire.errors import InputError
+from rarefire.estimators.base import SparseLearner, Split, versions
+from rarefire.estimators.load import load_parts
+from rarefire.events import Listener
+from rarefire.features import FeatureTable, feature_table
+from rarefire.metrics import gabor, metric
+from rarefire.parallel import resolve_device
+from rarefire.preprocess import Step, fit_steps, prepared
+from rarefire.report import Page, build_page
+
+#: Side of the smallest picture whose features can be told to be edges.
+SMALLEST_EDGE = 6
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who follows a run, and how it is asked to stop.
+
+    Parameters
+    ----------
+    listeners : sequence of callables
+        Receive the trainer's events.
+    should_stop : callable
+        Asked after every batch; True leaves a checkpoint and ends the run.
+    checkpoint_every : float
+        Seconds between two checkpoints, at the least.
+    """
+
+    listeners: Sequence[Listener] = ()
+    should_stop: Callable[[], bool] = lambda: False
+    checkpoint_every: float = 30.0
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure, the name of its file, and the sentence under it."""
+
+    name: str
+    caption: str
+    figure: Figure
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A fitted estimator with the rows that it was fitted on and those that were held out."""
+
+    name: str
+    estimator: Any
+    steps: list[Step]
+    train: Source
+    held_out: Source | None
+
+    @classmethod
+    def of(cls, name: str, estimator: Any, steps: list[Step], rows: Source, split: Split) -> Trained:
+        """A fitted estimator with its parts of the prepared rows."""
+        held_out = rows.subset(split.held_out) if len(split.held_out) else None
+        return cls(name, estimator, steps, rows.subset(split.train), held_out)
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """One record an epoch."""
+        return self.estimator.history_
+
+
+def fit_spec(
+    where: dict[str, Any], source: Source, steps: Sequence[Step], estimator: SparseLearner, seed: int
+) -> dict[str, Any]:
+    """All that it takes to make a run again: data, preparation, estimator, seed, versions."""
+    return {
+        "kind": "fit",
+        "source": where,
+        "data": {
+            "fingerprint": source.fingerprint,
+            "n_rows": source.shape[0],
+            "n_features": source.shape[1],
+            "name": source.description.name,
+            "notes": source.description.notes,
+        },
+        "prepare": [to_spec(step) for step in steps],
+        "estimator": to_spec(estimator.set_params(random_state=seed)),
+        "seed": seed,
+        "versions": versions(),
+    }
+
+
+def check(source: Source, steps: list[Step], estimator: SparseLearner, seed: int) -> None:
+    """See that a run can begin, before anything is written.
+
+    Raises
+    ------
+    InputError
+        If an argument cannot be used, or values do not suit the estimator.
+    """
+    estimator.check_arguments()
+    resolve_device(estimator.device)
+    rows = _prepare(source, steps, estimator.split(source.shape[0], seed))
+    if (sentence := estimator.check_values(rows)) is not None:
+        raise InputError(f"{source.description.name}: {sentence}")
+
+
+def _prepare(source: Source, steps: list[Step], split: Split) -> Source:
+    # Steps learn from the training rows alone; what is held out must not shape what it is judged by.
+    fit_steps(steps, source.subset(split.train))
+    return prepared(source, steps)
+
+
+def train(
+    directory: RunDirectory,
+    name: str,
+    source: Source,
+    estimator: Any,
+    steps: list[Step],
+    seed: int,
+    watch: Watch,
+) -> Trained:
+    """Prepare the rows, fit the estimator, and leave a checkpoint of the end; goes on from a checkpoint there."""
+    split = estimator.split(source.shape[0], seed)
+    rows = _prepare(source, steps, split)
+    estimator.fit_source(
+        rows,
+        split,
+        seed=seed,
+        directory=directory,
+        listeners=watch.listeners,
+        should_stop=watch.should_stop,
+        checkpoint_every=watch.checkpoint_every,
+    )
+    return Trained.of(name, estimator, steps, rows, split)
+
+
+def go_on(directory: RunDirectory, watch: Watch = Watch()) -> None:
+    """Bring a run to its end from wherever it stands, by its specification."""
+    spec = directory.spec()
+    if spec["kind"] == "recipe":
+        from rarefire import recipes  # recipes are made of runs
+
+        recipes.go_on(directory, spec, watch)
+        return
+    source = open_source(**spec["source"])
+    if source.fingerprint != spec["data"]["fingerprint"]:
+        raise InputError(
+            f"{spec['data']['name']} has changed since the run {directory} began (its fingerprint differs); "
+            "begin a new run"
+        )
+    estimator = from_spec(spec["estimator"], SparseLearner)
+    steps = [from_spec(step, Step) for step in spec["prepare"]]
+    trained = train(directory, "fit", source, estimator, steps, spec["seed"], watch)
+    finish(directory, trained, trained.estimator.measure(trained.train, trained.held_out))
+
+
+def finish(
+    directory: RunDirectory, trained: Trained, metrics: list[dict[str, Any]], figures: Sequence[Picture] = ()
+) -> None:
+    """Write all that a finished run holds; its weights come last, and with them it is complete.
+
+    Parameters
+    ----------
+    metrics : list of dict
+        The entries of ``metrics.json``; images get their edge-likeness added.
+    figures : sequence of Picture
+        Those of a recipe, shown on the page; the standard figures are added as files.
+    """
+    table = feature_table(trained.estimator.components_, trained.estimator.codes_and_active, trained.train)
+    directory.write("features.safetensors", table.to_bytes())
+    directory.write_metrics([*metrics, *edge_metrics(table)])
+    for picture in [*standard_figures(table, trained), *figures]:
+        directory.write(f"figures/{picture.name}.png", plots.write(picture.figure))
+    directory.write_json("figures/captions.json", {picture.name: picture.caption for picture in figures})
+    write_page(directory)
+    directory.finish(trained.estimator.weights_bytes(trained.steps))
+
+
+def standard_figures(table: FeatureTable, trained: Trained) -> list[Picture]:
+    """Features, cost curves and activity, as every run has them."""
+    pictures = [Picture("activity", "Activity of each unit", plots.activity(table))]
+    if trained.history:
+        label = f"cost / {trained.estimator.cost_unit}"
+        pictures.append(Picture("cost", "Cost by epoch", plots.cost_curves(trained.history, label)))
+    return [*pictures, Picture("features", "All features", plots.features(table))]
+
+
+def edge_metrics(table: FeatureTable) -> list[dict[str, Any]]:
+    """Share of edge-like features of grey images, and the same for two kinds of pictures that are no edges."""
+    shape = table.description.shape
+    if table.description.kind != "image" or shape is None or len(shape) != 2 or min(shape) < SMALLEST_EDGE:
+        return []
+    share = gabor.edge_likeness(table.components, shape).share
+    explanation = "share of features that a Gabor pair explains, that oscillate, and that have an orientation"
+    entries = [metric("edge_share", share, "", explanation)]
+    for control, value in gabor.control_shares(shape).items():
+        text = f"the same share among {control.replace('_', ' ')} of that size, which are no edges"
+        entries.append(metric(f"edge_share_{control}", value, "", text))
+    return entries
+
+
+def write_page(directory: RunDirectory) -> None:
+    """Build ``report.html`` from what is on disk."""
+    spec = directory.spec()
+    data, estimator = spec["data"], spec["estimator"]
+    name = estimator["class"].rpartition(".")[2]
+    recipe = spec.get("recipe")
+    arguments = {key: value for key, value in estimator["arguments"].items() if key not in ("random_state", "verbose")}
+    default = {key: to_spec(p.default) for key, p in inspect.signature(_class_of(estimator)).parameters.items()}
+    changed = {key: _brief(value) for key, value in arguments.items() if value != default.get(key)}
+    facts = [
+        ("Estimator", f"{name}({', '.join(f'{key}={value}' for key, value in changed.items())})"),
+        (
+            "Data",
+            f"{data['name']}: {data['n_rows']} rows of {data['n_features']} values; {data['notes']}".rstrip("; "),
+        ),
+        ("Preparation", ", then ".join(_brief(step) for step in spec.get("prepare", [])) or "none"),
+        ("Seed", str(spec["seed"])),
+        ("Versions", ", ".join(f"{key} {value}" for key, value in spec["versions"].items())),
+        ("Data fingerprint", data["fingerprint"]),
+    ]
+    captions = directory.captions()
+    page = Page(
+        title=recipe["title"] if recipe else f"{data['name']}: {name}",
+        subtitle=f"{name} trained on {data['name']}",
+        facts=facts,
+        history=directory.history(),
+        cost_label=_class_of(estimator).cost_unit,
+        metrics=directory.metrics(),
+        table=FeatureTable.read(directory.table),
+        figures=[(captions[name], content) for name, content in directory.figures() if name in captions],
+    )
+    directory.write("report.html", build_page(page).encode())
+
+
+def _class_of(spec: dict[str, Any]) -> type[SparseLearner]:
+    return type(from_spec(spec, SparseLearner))
+
+
+def _brief(value: Any) -> str:
+    """A specification as the constructor call that it stands for."""
+    if isinstance(value, dict) and "class" in value:
+        return repr(from_spec(value)).replace("\n", "")
+    return repr(value)
+
+
+def encode_to(run: str | os.PathLike[str], source: Source, output: Path) -> tuple[int, int]:
+    """Write the codes of a source to a file, a batch at a time.
+
+    Parameters
+    ----------
+    run : str or Path
+        A finished run.
+    source : Source
+        Rows as the run's own were before preparation.
+    output : Path
+        ``.npy``, written in constant memory, or ``.npz`` for a SciPy CSR matrix of the codes that are not zero.
+
+    Returns
+    -------
+    shape : (n_rows, n_components)
+
+    Raises
+    ------
+    InputError
+        If the file's name has another ending, or the rows do not fit the run.
+    """
+    if output.suffix not in (".npy", ".npz"):
+        raise InputError(f"{output} ends neither in .npy nor in .npz; choose one of the two")
+    directory = RunDirectory(run)
+    estimator, steps = load_parts(directory)
+    if source.shape[1] != estimator.n_features_in_:
+        raise InputError(
+            f"{source.description.name} has {source.shape[1]} columns, but the run {directory} was trained on "
+            f"{estimator.n_features_in_}"
+        )
+    rows = prepared(source, steps)
+    if (sentence := estimator.check_values(rows)) is not None:
+        raise InputError(f"{source.description.name}: {sentence}")
+    shape = (source.shape[0], len(estimator.components_))
+    beside = output.with_name(f".{output.name}.{os.getpid()}{output.suffix}")
+    try:
+        if output.suffix == ".npy":
+            codes = np.lib.format.open_memmap(beside, mode="w+", dtype=rows.dtype, shape=shape)
+            start = 0
+            for batch in rows.batches():
+                codes[start : start + len(batch)] = estimator.transform(batch)
+                start += len(batch)
+            codes.flush()
+        else:
+            sp.save_npz(beside, sp.vstack([sp.csr_array(estimator.transform(batch)) for batch in rows.batches()]))
+        os.replace(beside, output)
+    finally:
+        beside.unlink(missing_ok=True)
+    return shape

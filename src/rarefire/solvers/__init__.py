@@ -1,0 +1,33 @@
+"""Solvers: from gradients to the next parameters."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TypeAlias
+
+from rarefire.component import Component
+from rarefire.types import Loss, Tensors
+
+#: An objective at given parameters on the batch at hand: its loss, and the objective's state after it.
+Evaluate: TypeAlias = Callable[[Tensors], tuple[Loss, Tensors]]
+
+
+class Solver(Component, ABC):
+    """Rule that moves parameters; what it remembers between steps is a dictionary of tensors."""
+
+    @abstractmethod
+    def initial(self, parameters: Tensors) -> Tensors:
+        """The state before the first step."""
+
+    @abstractmethod
+    def step(self, evaluate: Evaluate, parameters: Tensors, state: Tensors, progress: float) -> tuple[Loss, Tensors]:
+        """One step: changes ``parameters`` and ``state`` in place, gives the loss and the objective's new state.
+
+        ``evaluate`` may be called more than once; the objective's state that is given back is the one that
+        belongs to the parameters kept. ``progress`` is the share of all epochs that is done.
+        """
+
+    def settings(self, progress: float) -> dict[str, float]:
+        """The numbers of an epoch's record that the solver was set to, such as the learning rate."""
+        return {}

@@ -1,0 +1,194 @@
+"""The only training loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from rarefire.checkpoint import TrainState
+from rarefire.data.source import Source
+from rarefire.errors import Interrupted, RunError
+from rarefire.events import EpochEnded, FitEnded, FitStarted, Listener, Ticked
+from rarefire.objectives import Objective
+from rarefire.random import Generator
+from rarefire.schedules import update_average
+from rarefire.solvers import Solver
+from rarefire.types import Tensors, finite, tensor_of
+
+#: Seconds between two signs of life inside an epoch.
+TICK = 0.5
+
+
+@dataclass(frozen=True)
+class EarlyStopping:
+    """Stop when ``monitor`` has not fallen by more than ``tol`` for ``patience`` epochs."""
+
+    monitor: str
+    tol: float
+    patience: int
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Epochs of shuffled mini-batches, from a state to a later state.
+
+    Parameters
+    ----------
+    name : str
+        What is trained, for messages.
+    model_of : callable
+        Parameters to model.
+    objective, solver : Objective, Solver
+        What is followed, and how.
+    evaluate : callable
+        (model, epoch) to the numbers of the epoch's record; called with the averaged parameters if there are any.
+    n_epochs : int
+        Epochs in all.
+    batch_size : int or None
+        Rows in each batch, the last one may be short; None takes all rows at once.
+    averaging : float or None
+        Factor of the exponential average over epochs.
+    early_stopping : EarlyStopping or None
+        When to stop before the last epoch.
+    seed : int
+        Fixes the order of the rows in each epoch.
+    device : torch.device
+        Where batches go.
+    advice : str
+        What usually helps when training diverges.
+    """
+
+    name: str
+    model_of: Callable[[Tensors], Any]
+    objective: Objective
+    solver: Solver
+    evaluate: Callable[[Any, int], dict[str, float]]
+    n_epochs: int
+    batch_size: int | None
+    averaging: float | None
+    early_stopping: EarlyStopping | None
+    seed: int
+    device: torch.device
+    advice: str = ""
+
+    def run(
+        self,
+        state: TrainState,
+        source: Source,
+        generator: Generator,
+        *,
+        listeners: Sequence[Listener] = (),
+        save: Callable[[TrainState], None] | None = None,
+        save_every: float = 30.0,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> TrainState:
+        """Train until the last epoch, or until early stopping; ``state`` is changed in place and given back.
+
+        Parameters
+        ----------
+        state : TrainState
+            Where to start; in the middle of an epoch if it was saved there.
+        source : Source
+            The training rows.
+        generator : Generator
+            Draws every sample; its state is set from ``state`` if that holds one.
+        save, save_every : callable, float
+            Receives the state at most every ``save_every`` seconds, and at the end.
+        should_stop : callable
+            Asked after every batch.
+
+        Raises
+        ------
+        Interrupted
+            If ``should_stop`` said so; the state was saved before.
+        RunError
+            If a parameter is no longer finite; the last state that was saved is a good one.
+        """
+        n_rows = source.shape[0]
+        batch_size = min(self.batch_size or n_rows, n_rows)
+        if state.generator:
+            generator.set_state(state.generator)
+        self._tell(listeners, FitStarted(self.name, state.epoch, self.n_epochs, n_rows))
+        saved = began = told = time.monotonic()
+
+        def keep() -> None:
+            nonlocal saved
+            if save is not None:
+                self.check(state)
+                state.generator = generator.state()
+                save(state)
+            saved = time.monotonic()
+
+        while state.epoch < self.n_epochs and not state.reason:
+            order = Generator(self.seed, "order", state.epoch).permutation(n_rows)
+            progress = state.epoch / self.n_epochs
+            for start in range(state.batch * batch_size, n_rows, batch_size):
+                batch = tensor_of(source.rows(order[start : start + batch_size]), self.device)
+                self.update(state, batch, generator, progress)
+                state.batch += 1
+                if should_stop():
+                    keep()
+                    raise Interrupted(f"stopped in epoch {state.epoch + 1} of {self.n_epochs}")
+                now = time.monotonic()
+                if now - saved >= save_every:
+                    keep()
+                if now - told >= TICK:
+                    told = now
+                    self._tell(listeners, Ticked(state.epoch + (start + len(batch)) / n_rows, self.n_epochs))
+            self.check(state)
+            state.batch = 0
+            state.epoch += 1
+            if self.averaging is not None:
+                update_average(state.average, state.parameters, self.averaging)
+            model = self.model_of(state.average or state.parameters)
+            settings = self.solver.settings(progress)
+            record = {"epoch": state.epoch, **self.evaluate(model, state.epoch), **settings}
+            self._watch(state, record)
+            now = time.monotonic()
+            self._tell(listeners, EpochEnded(record, self.n_epochs, now - began))
+            began = now
+        state.reason = state.reason or f"all {self.n_epochs} epochs done"
+        keep()
+        self._tell(listeners, FitEnded(state.epoch, state.reason))
+        return state
+
+    def update(self, state: TrainState, batch: torch.Tensor, generator: Generator, progress: float) -> None:
+        """One step of the solver on one batch."""
+
+        def evaluate(parameters: Tensors):
+            return self.objective.evaluate(self.model_of(parameters), batch, state.objective, generator)
+
+        _, state.objective = self.solver.step(evaluate, state.parameters, state.solver, progress)
+
+    def result(self, state: TrainState) -> Tensors:
+        """The parameters that a fit ends with: the best, the averaged or the last ones."""
+        return state.best_parameters or state.average or state.parameters
+
+    def _watch(self, state: TrainState, record: dict[str, float]) -> None:
+        if self.early_stopping is None:
+            return
+        value = record[self.early_stopping.monitor]
+        if value < state.best - self.early_stopping.tol:
+            state.best, state.waited = value, 0
+            kept = state.average or state.parameters
+            state.best_parameters = {name: tensor.clone() for name, tensor in kept.items()}
+        else:
+            state.waited += 1
+        if state.waited >= self.early_stopping.patience:
+            state.reason = f"{self.early_stopping.monitor} has not improved for {state.waited} epochs"
+
+    def check(self, state: TrainState) -> None:
+        """Raise RunError if a parameter is no longer finite."""
+        if not finite(state.parameters):
+            raise RunError(
+                f"{self.name} diverged in epoch {state.epoch + 1}: a weight is no longer finite{self.advice}"
+            )
+
+    @staticmethod
+    def _tell(listeners: Sequence[Listener], event: Any) -> None:
+        for listener in listeners:
+            listener(event)

@@ -1,0 +1,131 @@
+"""The named datasets: a contract over all of them, and each against where its rows come from."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_digits, load_sample_images
+
+from rarefire.component import find, from_spec, members, to_spec
+from rarefire.data.datasets import MNIST, Dataset, Digits, Lines, Photos
+from rarefire.data.source import Description
+from rarefire.errors import InputError
+
+
+def everything(source):
+    return source.rows(slice(0, source.shape[0]))
+
+
+@pytest.fixture
+def small_mnist(tmp_path, monkeypatch):
+    """Three made images in MNIST's place, so that tests need no download."""
+    monkeypatch.setenv("RAREFIRE_DATA", str(tmp_path))
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
+    (tmp_path / "mnist").mkdir()
+    content = gzip.compress(struct.pack(">4B3I", 0, 0, 8, 3, 3, 28, 28) + pixels.tobytes())
+    (tmp_path / "mnist/train-images-idx3-ubyte.gz").write_bytes(content)
+    return pixels
+
+
+@pytest.mark.parametrize("cls", list(members(Dataset)), ids=lambda cls: cls.__name__)
+def test_contract(cls, small_mnist):
+    dataset = cls()
+    name = cls.__name__.lower()
+    assert find(Dataset, name) is cls
+    assert all(value is None or isinstance(value, (int, float, str)) for value in dataset.get_params().values())
+    assert clone(dataset) == dataset
+    assert from_spec(to_spec(dataset), Dataset) == dataset
+    assert cls.__doc__
+    source = dataset.open()
+    assert source.description.name == name
+    assert source.description.notes
+    assert source.dtype == np.float32
+    assert Description.from_json(source.description.to_json()) == source.description
+    if source.description.kind == "image":
+        assert np.prod(source.description.shape) == source.shape[1]
+    assert source.fingerprint == cls().open().fingerprint
+    if "seed" in dataset.get_params():
+        assert source.fingerprint != cls(seed=1).open().fingerprint
+
+
+def test_lines():
+    source = Lines(n_samples=200).open()
+    assert source.shape == (200, 81)
+    assert set(np.unique(everything(source))) == {0.0, 1.0}
+
+
+def test_digits_are_scikit_learn_s():
+    source = Digits().open()
+    np.testing.assert_array_equal(everything(source), load_digits().data / 16)
+    assert everything(source).max() == 1
+
+
+@pytest.mark.parametrize("patch", [2, 8])
+def test_photos_are_standardised_pieces(patch):
+    source = Photos(patch=patch, n_patches=3000).open()
+    rows = everything(source).astype(np.float64)
+    assert rows.shape == (3000, patch * patch)
+    assert source.description.shape == (patch, patch)
+    np.testing.assert_allclose(rows.mean(axis=1), 0, atol=1e-6)
+    assert rows.std() == pytest.approx(1, abs=1e-6)
+    # One scale for all: whole grey levels come back, and some place of a photograph holds a patch of them.
+    deviation = float(source.description.notes.split("divided by ")[1].split()[0])
+    levels = rows[0] * deviation * 255
+    levels -= levels[0]
+    np.testing.assert_allclose(levels, np.round(levels), atol=1e-2)
+    if patch == 8:
+        piece = np.round(levels).reshape(8, 8)
+        found = 0
+        for image in load_sample_images().images:
+            # Pillow's integer rounding of the luma may differ from ours by one level.
+            luma = np.floor(image @ [0.299, 0.587, 0.114] + 0.5)
+            windows = np.lib.stride_tricks.sliding_window_view(luma, (8, 8))
+            found += (np.abs(windows - windows[..., :1, :1] - piece).max(axis=(2, 3)) <= 2).sum()
+        assert found >= 1
+
+
+def test_mnist_rows(small_mnist):
+    np.testing.assert_allclose(everything(MNIST().open()), small_mnist.reshape(3, -1) / 255, atol=1e-7)
+
+
+def test_mnist_in_full(monkeypatch):
+    folder = Path(os.environ.get("RAREFIRE_DATA") or Path(__file__).parents[2] / "shared/data")
+    if not (folder / "mnist").exists():
+        pytest.skip("MNIST's files are not on this machine")
+    monkeypatch.setenv("RAREFIRE_DATA", str(folder))
+    assert MNIST().open().shape == (60000, 784)
+    assert MNIST(part="test").open().shape == (10000, 784)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "word"),
+    [
+        (Lines(n_samples=0), "n_samples=0 of lines"),
+        (Lines(n_samples=2.5), "n_samples=2.5"),
+        (Lines(seed=-1), "seed=-1"),
+        (Photos(patch=1), "patch=1 of photos"),
+        (Photos(patch=5000), "do not fit"),
+        (Photos(n_patches="many"), "n_patches='many'"),
+        (Photos(seed=True), "seed=True"),
+        (MNIST(part="half"), "no part 'half'"),
+    ],
+)
+def test_arguments_that_cannot_be(dataset, word):
+    with pytest.raises(InputError) as caught:
+        dataset.open()
+    assert word in str(caught.value)
+
+
+def test_mnist_of_another_size_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAREFIRE_DATA", str(tmp_path))
+    (tmp_path / "mnist").mkdir()
+    path = tmp_path / "mnist/train-images-idx3-ubyte"
+    path.write_bytes(struct.pack(">4B3I", 0, 0, 8, 3, 1, 2, 2) + bytes(4))
+    with pytest.raises(InputError, match="28 by 28"):
+        MNIST().open()

@@ -1,0 +1,110 @@
+"""Finding and fetching data: real folders, a refused connection, and a stand-in for OpenML's answer."""
+
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from rarefire.data import fetch
+from rarefire.data.arrays import load_idx
+from rarefire.errors import InputError
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """An own data folder, a cache and a home for scikit-learn, all empty."""
+    monkeypatch.setenv("RAREFIRE_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("SCIKIT_LEARN_DATA", str(tmp_path / "sklearn"))
+    return tmp_path
+
+
+def put(path, content=b"x"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def test_locate_prefers_the_own_folder(places, monkeypatch):
+    assert fetch.locate("mnist/x") is None
+    cached = put(places / "cache/rarefire/mnist/x")
+    assert fetch.locate("mnist/x") == cached
+    own = put(places / "data/mnist/x")
+    assert fetch.locate("mnist/x") == own
+    assert fetch.locate("mnist") == own.parent
+    monkeypatch.delenv("RAREFIRE_DATA")
+    assert fetch.locate("mnist/x") == cached
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert fetch.cache_folder() == Path.home() / ".cache" / "rarefire"
+
+
+def test_mnist_on_disk_is_not_downloaded(places, monkeypatch):
+    monkeypatch.setattr("sklearn.datasets.fetch_openml", lambda *_, **__: pytest.fail("downloads"))
+    plain = put(places / "cache/rarefire/mnist/train-images-idx3-ubyte")
+    assert fetch.mnist_images("train") == plain
+    packed = put(places / "data/mnist/t10k-images-idx3-ubyte.gz")
+    assert fetch.mnist_images("test") == packed
+
+
+def test_without_a_network_one_sentence_comes_soon(places, monkeypatch, recwarn):
+    # A port that refuses connections stands for a dead network, whatever the machine's own is like.
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    before = socket.getdefaulttimeout()
+    start = time.perf_counter()
+    with pytest.raises(InputError) as caught:
+        fetch.mnist_images("train")
+    assert time.perf_counter() - start < 10
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in (
+        "train-images-idx3-ubyte",
+        str(places / "data"),
+        str(places / "cache/rarefire"),
+        "'digits'",
+        "refused",
+    ):
+        assert word in message
+    assert socket.getdefaulttimeout() == before
+    assert not recwarn.list
+    assert not (places / "cache/rarefire").exists()
+
+
+def test_a_download_is_kept_as_idx(places, monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (70000, 784), dtype=np.uint8)
+    calls = []
+
+    def openml(name, **options):
+        calls.append((name, options["version"], options["as_frame"], socket.getdefaulttimeout()))
+        return SimpleNamespace(data=pixels.astype(np.float64))
+
+    monkeypatch.setattr("sklearn.datasets.fetch_openml", openml)
+    path = fetch.mnist_images("test")
+    assert calls == [("mnist_784", 1, False, fetch.TIMEOUT)]
+    source = load_idx(path)
+    np.testing.assert_allclose(source.rows(slice(0, 9)), pixels[60000:60009] / 255, atol=1e-7)
+    assert source.shape == (10000, 784)
+    assert fetch.mnist_images("test") == path
+    assert len(calls) == 1
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def test_an_answer_of_another_shape_is_refused(places, monkeypatch):
+    monkeypatch.setattr("sklearn.datasets.fetch_openml", lambda *_, **__: SimpleNamespace(data=np.zeros((3, 4))))
+    with pytest.raises(InputError, match="not 70000 images"):
+        fetch.mnist_images("train")
+
+
+def test_unknown_part():
+    with pytest.raises(InputError, match="no part 'valid'; use 'train' or 'test'"):
+        fetch.mnist_images("valid")

@@ -1,0 +1,204 @@
+"""The page: self-contained, escaped, and its data what went in."""
+
+import base64
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+from importlib import resources
+
+import numpy as np
+import pytest
+
+from rarefire import plots
+from rarefire.data.source import ArraySource, Description
+from rarefire.features import feature_table
+from rarefire.report import Page, build_page, embed_json, history_columns, number, verdict
+
+EVIL = "</script><script>alert('x')</script><img src=x onerror=alert(1)>&\u2028"
+
+
+def make_table(kind="image", n_units=5, **description):
+    rng = np.random.default_rng(0)
+    components = rng.standard_normal((n_units, 6)).astype(np.float32)
+    components[1] = 0
+    rows = rng.random((40, 6)).astype(np.float32)
+
+    def encode(rows):
+        codes = np.maximum(rows @ components.T, 0)
+        return codes, codes > 0
+
+    return feature_table(components, encode, ArraySource(rows, Description("made up", kind, **description)))
+
+
+class Reader(HTMLParser):
+    """Collects the elements, and the text of the scripts as a browser would take it."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.scripts, self.inside = [], [], None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag == "script":
+            self.inside = dict(attrs)
+            self.scripts.append([self.inside, ""])
+
+    def handle_endtag(self, tag):
+        if tag == "script":
+            self.inside = None
+
+    def handle_data(self, data):
+        if self.inside is not None:
+            self.scripts[-1][1] += data
+
+    @property
+    def data(self):
+        (text,) = (text for attributes, text in self.scripts if attributes.get("id") == "data")
+        return json.loads(text)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def full():
+    history = [{"epoch": 1, "cost": 0.5, "validation_cost": 0.6, "active_mean": 3.0}, {"epoch": 2, "cost": 0.25}]
+    metrics = [{"name": "cv_cost", "value": 0.0051, "published": 0.005, "source": "002", "within": True}]
+    table = make_table(shape=(2, 3))
+    figures = [("A caption", plots.write(plots.features(table)))]
+    return build_page(Page("Title", "Subtitle", [("Seed", "0")], history, "nats", metrics, table, figures))
+
+
+def unpack(packed):
+    array = np.frombuffer(base64.b64decode(packed["base64"]), np.dtype(packed["dtype"]).newbyteorder("<"))
+    return array.reshape(packed["shape"])
+
+
+def test_markup_stays_text():
+    names = (EVIL, *"abcde")
+    table = make_table("named", feature_names=names)
+    metrics = [{"name": EVIL, "value": 1.0, "explanation": EVIL, "unit": EVIL, "source": EVIL, "published": 1.0}]
+    evil = build_page(Page(EVIL, EVIL, [(EVIL, EVIL)], [{"cost": 1.0}], EVIL, metrics, table, [(EVIL, b"png")]))
+    tame = build_page(Page("t", "t", [("t", "t")], [{"cost": 1.0}], "t", metrics, table, [("t", b"png")]))
+    names_of = lambda page: [tag for tag, _ in Reader(page).tags]  # noqa: E731
+    assert names_of(evil) == names_of(tame)
+    assert EVIL not in evil
+    assert "<img src=x" not in evil
+    assert EVIL in Reader(evil).data["features"]["names"]
+
+
+def test_json_survives():
+    value = {"text": EVIL + "\u2029", "numbers": [1, 0.5, None], "deep": {"<": ">"}}
+    text = str(embed_json(value))
+    assert json.loads(text) == value
+    assert not set(text) & set("<>&\u2028\u2029")
+    with pytest.raises(ValueError):
+        embed_json(float("nan"))
+
+
+def test_history_round_trip(full):
+    assert Reader(full).data["history"] == {
+        "epoch": [1, 2],
+        "cost": [0.5, 0.25],
+        "validation_cost": [0.6, None],
+        "active_mean": [3.0, None],
+    }
+    assert history_columns([{"cost": float("inf")}, {"cost": 1 / 3}]) == {"epoch": [1, 2], "cost": [None, 0.3333333]}
+
+
+def test_images_follow_the_scale_rule(full):
+    table, data = make_table(shape=(2, 3)), Reader(full).data["features"]
+    images = unpack(data["images"])
+    assert images.shape == (5, 6)
+    assert (images[1] == 128).all()
+    largest = np.abs(table.components[0]).argmax()
+    assert images[0, largest] == (255 if table.components[0, largest] > 0 else 0)
+    np.testing.assert_array_equal(unpack(data["limits"]), np.abs(table.components).max(axis=1))
+    np.testing.assert_array_equal(unpack(data["example_index"]), table.example_index)
+    np.testing.assert_array_equal(unpack(data["example_codes"]), table.example_codes)
+    # Data in [0, 1]: 0 is black and 1 white.
+    assert data["example_mode"] == "positive"
+    drawn = unpack(data["example_images"]) / 255
+    np.testing.assert_allclose(drawn, table.example_rows, atol=0.005)
+
+
+@pytest.mark.parametrize("kind", ["named", "plain"])
+def test_top_columns(kind):
+    names = tuple("uvwxyz") if kind == "named" else None
+    table = make_table(kind, feature_names=names)
+    data = Reader(build_page(Page("t", "t", table=table))).data["features"]
+    shown = names or tuple(f"column {i}" for i in range(6))
+    tops, weights = unpack(data["top_names"]), unpack(data["top_weights"])
+    for unit, component in enumerate(table.components):
+        assert {data["names"][i]: w for i, w in zip(tops[unit], weights[unit], strict=True)} == dict(
+            zip(shown, component, strict=True)
+        )
+        assert (np.diff(np.abs(weights[unit])) <= 0).all()
+    first = table.example_rows[table.example_index[0, 0]]
+    labels = [data["names"][i] for i in unpack(data["example_names"])[0, 0]]
+    assert dict(zip(labels, unpack(data["example_values"])[0, 0], strict=True)) == dict(zip(shown, first, strict=True))
+    assert labels[0] == shown[np.abs(first * table.components[0]).argmax()]
+
+
+def test_content_policy(full):
+    reader = Reader(full)
+    (policy,) = (m["content"] for m in reader.all("meta") if m.get("http-equiv") == "Content-Security-Policy")
+    directives = dict(part.strip().split(" ", 1) for part in policy.split(";"))
+    assert directives["default-src"] == "'none'"
+    assert directives["img-src"] == "data:"
+    executable = [text for attributes, text in reader.scripts if attributes.get("type") != "application/json"]
+    assert len(executable) == 2
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in executable]
+    assert directives["script-src"].split() == [f"'sha256-{value}'" for value in hashes]
+
+
+def test_nothing_is_fetched(full):
+    reader = Reader(full)
+    addresses = [
+        value
+        for _, attributes in reader.tags
+        for name, value in attributes.items()
+        if name in {"src", "href", "srcset", "poster", "data", "action"}
+    ]
+    assert addresses
+    assert all(address.startswith("data:image/png;base64,") for address in addresses)
+    assert not reader.all("link")
+    assert not re.search(r"url\(|@import", full)
+    # The one address in the file is uPlot's own, in a comment.
+    assert re.findall(r"https?://[^\s\"']+", full) == ["https://github.com/leeoniya/uPlot"]
+
+
+def test_size_before_data():
+    assert len(build_page(Page("t", "t")).encode()) < 1_000_000
+
+
+def test_sections_only_where_there_is_something(full):
+    sections = {attributes["id"] for attributes in Reader(full).all("section")}
+    assert sections == {"metrics", "training", "features", "activity", "figures"}
+    assert Reader(build_page(Page("t", "t"))).all("section") == []
+    assert [image["alt"] for image in Reader(full).all("img")] == ["A caption"]
+
+
+def test_verdict_in_words():
+    published = {"name": "cost", "published": 0.005, "tolerance": 0.001, "better": "lower"}
+    assert verdict({**published, "value": 0.0051, "within": True}) == "✓ within ±0.001"
+    assert verdict({**published, "value": 0.003, "within": True}) == "✓ better than published"
+    assert verdict({**published, "value": 0.007, "within": False}) == "✗ not within ±0.001"
+    assert verdict({"name": "cost", "value": 1.0}) == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "—"), (True, "yes"), (12345, "12,345"), (0.00412345, "0.004123"), (-2.5, "−2.5"), ("n/a", "n/a")],
+)
+def test_numbers_for_reading(value, text):
+    assert number(value) == text
+
+
+def test_vendored_library_names_its_version():
+    vendor = resources.files("rarefire.report") / "assets" / "vendor"
+    version = re.search(r"uPlot (\S+) ", (vendor / "README.md").read_text()).group(1)
+    assert f"(v{version})" in (vendor / "uPlot.iife.min.js").read_text()
+    assert "MIT" in (vendor / "LICENSE").read_text()
