@@ -143,7 +143,7 @@ def cost_curves(history: Sequence[dict[str, Any]], label: str) -> Figure:
         ("validation_cost", "held out", VERMILION, "-"),
         ("validation_cost_mean_field", "held out, mean-field", VERMILION, "--"),
     )
-    figure, axes = _one_chart(6.4, 3.8)
+    figure, axes = one_chart(6.4, 3.8)
     drawn: list[float] = []
     for key, name, colour, style in curves:
         points = [
@@ -165,12 +165,12 @@ def cost_curves(history: Sequence[dict[str, Any]], label: str) -> Figure:
         axes.text(0.5, 0.5, "no cost was recorded", ha="center", va="center", transform=axes.transAxes)
         return figure
     if min(drawn) > 0:
-        _log_axis(axes, max(drawn) / min(drawn))
+        log_axis(axes, max(drawn) / min(drawn))
     axes.legend(frameon=False)
     return figure
 
 
-def _log_axis(axes: Axes, span: float) -> None:
+def log_axis(axes: Axes, span: float) -> None:
     """A logarithmic y axis with plain numbers, and some whatever the span from smallest to largest value."""
     axes.set_yscale("log")
     few = (1.0,) if span > 1000 else (1.0, 2.0, 5.0)
@@ -245,7 +245,7 @@ def top_features(table: FeatureTable, n_units: int = 24, n_weights: int = 8) -> 
 
 def heat_map(table: FeatureTable) -> Figure:
     """The components as a picture, one unit a row; white is zero, red positive and blue negative."""
-    figure, axes = _one_chart(7.0, min(max(1.6 + 0.12 * len(table.components), 2.4), 8.0))
+    figure, axes = one_chart(7.0, min(max(1.6 + 0.12 * len(table.components), 2.4), 8.0))
     limit = float(np.abs(table.components).max()) or 1.0
     image = axes.imshow(
         table.components, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest"
@@ -278,7 +278,8 @@ def write(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _one_chart(width: float, height: float) -> tuple[Figure, Axes]:
+def one_chart(width: float, height: float) -> tuple[Figure, Axes]:
+    """An empty figure of this size in inches, with one tidy chart in it."""
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     _tidy(axes)

@@ -194,8 +194,8 @@ def standard_figures(table: FeatureTable, trained: Trained) -> list[Picture]:
     """Features, cost curves and activity, as every run has them."""
     pictures = [Picture("activity", "Activity of each unit", plots.activity(table))]
     if trained.history:
-        label = f"cost / {trained.estimator.cost_unit}"
-        pictures.append(Picture("cost", "Cost by epoch", plots.cost_curves(trained.history, label)))
+        curves = plots.cost_curves(trained.history, trained.estimator.cost_unit)
+        pictures.append(Picture("cost", "Cost by epoch", curves))
     return [*pictures, Picture("features", "All features", plots.features(table))]
 
 

@@ -1,0 +1,259 @@
+"""Source 002: a Boltzmann machine with 67 hidden units learns pictures of lines.
+
+What the source leaves open, and what is taken here:
+
+- the cost's formula was a picture: the mean over pixels and pictures of −[v ln p + (1 − v) ln(1 − p)], p the pixel's
+  probability on the way down from sampled hidden units;
+- the update is hidden sample up, pixel probabilities down, hidden probabilities up again, on the full batch; the
+  positive statistics take the sample (``--set positive_hidden=mean`` takes the probability);
+- the momentum is raw, so that the learning rate is not scaled by 1 − momentum;
+- the averaging of weights over time is exponential with factor 0.9 an epoch; slower averages lag behind the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from rarefire import plots
+from rarefire.data.datasets import Lines as LineImages
+from rarefire.data.source import Source
+from rarefire.data.synthetic import all_line_images, line_entropy
+from rarefire.estimators.boltzmann import BernoulliRBM
+from rarefire.metrics import against, metric
+from rarefire.metrics.cost import bernoulli_cost
+from rarefire.models.boltzmann import BoltzmannMachine
+from rarefire.penalties import L2
+from rarefire.random import Generator
+from rarefire.recipes import Arm, Recipe
+from rarefire.runs import Picture, Trained
+from rarefire.schedules import Linear, Switch
+
+#: Draws of the hidden units for each picture, in expectations over them.
+DRAWS = 100
+
+
+def machine_of_source(preset: str, n_components: int, seed: int) -> BernoulliRBM:
+    """The source's machine, or one whose protocol was chosen on an inner split of the training part."""
+    common: dict[str, Any] = {
+        "n_components": n_components,
+        "n_iter": 2000,
+        "persistent": False,
+        "chain_visible": "mean",
+        "positive_hidden": "sample",
+        "validation_fraction": 0.1,
+        "random_state": seed,
+    }
+    if preset == "faithful":
+        return BernoulliRBM(
+            batch_size=None,
+            learning_rate=Switch(1.0, 3.0, when=0.5),
+            momentum=Switch(0.5, 0.9, when=0.5),
+            weight_decay=L2(0.001),
+            averaging=0.9,
+            **common,
+        )
+    return BernoulliRBM(
+        batch_size=100,
+        learning_rate=Linear(0.2, 0.0, when=0.5),
+        momentum=0.9,
+        weight_decay=L2(1e-5),
+        **common,
+    )
+
+
+class Lines(Recipe):
+    """Pictures of 9×9 pixels with lines: cost, activity and features of 67 units (source 002).
+
+    Parameters
+    ----------
+    preset : str
+        "faithful": the source's protocol. "best": one chosen on an inner split of the training part.
+    seed : int
+        The first seed.
+    repeats : int
+        Number of machines, each with pictures and a seed of its own; figures are medians over them.
+    n_samples : int
+        Pictures, a tenth of them held out.
+    n_components : int
+        Hidden units.
+    """
+
+    name = "lines"
+    title = "A Boltzmann machine learns lines"
+    document = "002"
+    presets: ClassVar[tuple[str, ...]] = ("faithful", "best")
+
+    def __init__(
+        self,
+        preset: str = "faithful",
+        seed: int = 0,
+        repeats: int = 5,
+        n_samples: int = 3000,
+        n_components: int = 67,
+    ) -> None:
+        self.preset = preset
+        self.seed = seed
+        self.repeats = repeats
+        self.n_samples = n_samples
+        self.n_components = n_components
+
+    def arms(self) -> list[Arm]:
+        """One machine for each seed."""
+        return [
+            Arm(
+                f"seed-{seed}",
+                LineImages(n_samples=self.n_samples, seed=seed).open(),
+                machine_of_source(self.preset, self.n_components, seed),
+            )
+            for seed in range(self.seed, self.seed + self.repeats)
+        ]
+
+    def measure(self, trained: Sequence[Trained]) -> list[dict[str, Any]]:
+        """Medians over the seeds, beside the published figures."""
+        measured = [{entry["name"]: entry for entry in measure_machine(one)} for one in trained]
+        entries = {name: median([one[name] for one in measured]) for name in measured[0]}
+        faithful = self.preset == "faithful" and self.n_components == 67
+        if faithful:
+            published = {
+                "cost": (0.004, 0.0015, "lower"),
+                "cv_cost": (0.005, 0.0015, "lower"),
+                "active_mean": (38, 4, "equal"),
+                "active_max": (51, 2, "lower"),
+                "single_line_units": (1, 1, "equal"),
+            }
+            for name, (figure, tolerance, better) in published.items():
+                entries[name] = against(entries[name], figure, self.document, tolerance=tolerance, better=better)
+        return list(entries.values())
+
+    def pictures(self, trained: Sequence[Trained]) -> list[Picture]:
+        """Example pictures, curves of all seeds, the kink, and the features that code a single line."""
+        first = trained[0]
+        examples = plots.grid(first.train.rows(slice(0, 16)), (9, 9), columns=4, mode="positive")
+        own = single_lines(first.estimator.components_)
+        order = np.argsort(~own, kind="stable")
+        features = plots.grid(first.estimator.components_[order], (9, 9))
+        n_single = int(own.sum())
+        return [
+            Picture("examples", "16 of the training pictures", examples),
+            Picture("seeds", "Cost of every machine by epoch; the settings switch halfway", seed_curves(trained)),
+            Picture("codes", f"Features, the {n_single} that code a single line first", features),
+            Picture("flips", "Cost and pixel flips of the same reconstructions, drawn again and again", spread(first)),
+        ]
+
+
+def measure_machine(trained: Trained) -> list[dict[str, Any]]:
+    """What a machine on lines is judged by, on its own rows and in expectation over all 2,116 pictures."""
+    estimator: BernoulliRBM = trained.estimator
+    machine = estimator.fitted_model(torch.float64)
+    generator = Generator(estimator.seed_, "lines")
+    sampled, mean_field = exact_costs(machine, generator)
+    held_out = all_rows(trained.held_out or trained.train)
+    costs, flips = repeated(machine, held_out, generator)
+    entries = [
+        *estimator.measure(trained.train, trained.held_out),
+        metric("exact_cost", sampled, "nats per pixel", "expected cost over all 2,116 pictures, hidden units sampled"),
+        metric("exact_cost_mean_field", mean_field, "nats per pixel", "the same with hidden units at their means"),
+        metric("entropy", line_entropy(), "nats per picture", "entropy of the pictures, a floor for any likelihood"),
+        metric(
+            "flip_error", flips.mean(), "share of pixels", "pixels of held-out pictures that a reconstruction flips"
+        ),
+        metric("flip_spread", flips.std() / flips.mean(), "", "standard deviation over mean of flips, over repeats"),
+        metric("cost_spread", costs.std() / costs.mean(), "", "standard deviation over mean of the cost, over repeats"),
+        metric(
+            "single_line_units",
+            single_lines(estimator.components_).sum(),
+            "units",
+            "units with over half of their squared weight on one line's nine pixels",
+        ),
+    ]
+    half = estimator.n_iter // 2
+    costs_by_epoch = [record["cost"] for record in trained.history]
+    if len(costs_by_epoch) >= half + 100 and half >= 100:
+        before, at, after = (np.log(costs_by_epoch[epoch - 1]) for epoch in (half - 99, half, half + 100))
+        text = "fall of ln cost in the 100 epochs after the switch, over that in the 100 before"
+        entries.append(metric("kink", (at - after) / (before - at), "", text))
+    return entries
+
+
+def all_rows(source: Source) -> torch.Tensor:
+    """All rows, of shape (n_rows, n_features), in float64."""
+    return torch.from_numpy(source.rows(slice(None))).to(torch.float64)
+
+
+def exact_costs(machine: BoltzmannMachine, generator: Generator, draws: int = DRAWS) -> tuple[float, float]:
+    """Expected cost over every picture with its probability: hidden units sampled ``draws`` times, and mean-field."""
+    images, probabilities = all_line_images()
+    v, p = torch.from_numpy(images).to(torch.float64), torch.from_numpy(probabilities)
+    mean = machine.hidden_mean(v)
+    cost = torch.zeros(len(v), dtype=torch.float64)
+    for _ in range(draws):
+        h = machine.hidden.sample(mean, generator)
+        cost += bernoulli_cost(v, machine.visible_input(h)).mean(dim=1)
+    mean_field = bernoulli_cost(v, machine.visible_input(mean)).mean(dim=1)
+    return float(p @ cost / draws), float(p @ mean_field)
+
+
+def repeated(
+    machine: BoltzmannMachine, v: torch.Tensor, generator: Generator, draws: int = DRAWS
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Cost and share of flipped pixels of the same pictures, each of shape (draws,)."""
+    mean = machine.hidden_mean(v)
+    costs, flips = np.empty(draws), np.empty(draws)
+    for draw in range(draws):
+        z = machine.visible_input(machine.hidden.sample(mean, generator))
+        costs[draw] = bernoulli_cost(v, z).mean()
+        flips[draw] = (machine.visible.sample(machine.visible.mean(z), generator) != v).double().mean()
+    return costs, flips
+
+
+def single_lines(components: NDArray[np.floating], side: int = 9) -> NDArray[np.bool_]:
+    """Units with over half of their squared weight on the pixels of one line, of shape (n_units,)."""
+    squares = components.reshape(-1, side, side) ** 2
+    most = np.maximum(squares.sum(axis=2).max(axis=1), squares.sum(axis=1).max(axis=1))
+    return most > squares.sum(axis=(1, 2)) / 2
+
+
+def median(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The same entry of several machines as one, with the range in its explanation."""
+    values = np.array([entry["value"] for entry in entries], dtype=float)
+    if len(values) == 1:
+        return entries[0]
+    spread = f"median of {len(values)} machines, {values.min():.4g} to {values.max():.4g}"
+    first = entries[0]
+    return metric(first["name"], float(np.median(values)), first["unit"], f"{first['explanation']}; {spread}")
+
+
+def seed_curves(trained: Sequence[Trained]) -> Figure:
+    """Training and held-out cost of every machine by epoch."""
+    figure, axes = plots.one_chart(6.4, 3.8)
+    for index, one in enumerate(trained):
+        epochs = [record["epoch"] for record in one.history]
+        for key, name, colour in (("cost", "training", plots.BLUE), ("validation_cost", "held out", plots.VERMILION)):
+            costs = [record.get(key, np.nan) for record in one.history]
+            axes.plot(epochs, costs, color=colour, linewidth=0.7, alpha=0.8, label=name if index == 0 else None)
+    plots.log_axis(axes, 100)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("cost (nats per pixel)")
+    axes.legend(frameon=False)
+    return figure
+
+
+def spread(trained: Trained) -> Figure:
+    """Cost and flips of held-out pictures over repeated draws, each over its own mean."""
+    machine = trained.estimator.fitted_model(torch.float64)
+    rows = all_rows(trained.held_out or trained.train)
+    costs, flips = repeated(machine, rows, Generator(trained.estimator.seed_, "spread"))
+    figure, axes = plots.one_chart(6.4, 3.8)
+    bins = np.linspace(0.5, 1.5, 41).tolist()
+    axes.hist(costs / costs.mean(), bins, color=plots.BLUE, alpha=0.7, label="cost")
+    axes.hist(flips / flips.mean(), bins, color=plots.VERMILION, alpha=0.7, label="share of flipped pixels")
+    axes.set_xlabel("value over its mean")
+    axes.set_ylabel(f"draws, of {DRAWS}")
+    axes.legend(frameon=False)
+    return figure
