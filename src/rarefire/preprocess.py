@@ -49,18 +49,23 @@ class Step(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, ABC):
 
 
 class _Moments:
-    """Mean and variance of each column by Chan's update, stable for any offset of the data."""
+    """Mean and variance of each column by Chan's update, stable for any offset of the data.
+
+    All values are taken relative to the first row, so that a constant column has exactly its value as mean, and
+    a variance of exactly zero.
+    """
 
     def __init__(self, source: Source) -> None:
+        first = source.rows(slice(0, 1)).astype(np.float64)[0]
         n, mean, square = 0, np.zeros(source.shape[1]), np.zeros(source.shape[1])
         for rows in source.batches():
-            batch = rows.astype(np.float64)
+            batch = rows - first
             m, batch_mean = len(batch), batch.mean(axis=0)
             gap = batch_mean - mean
             square += ((batch - batch_mean) ** 2).sum(axis=0) + gap**2 * n * m / (n + m)
             mean += gap * m / (n + m)
             n += m
-        self.mean, self.variance = mean, square / n
+        self.mean, self.variance = first + mean, square / n
 
 
 class Standardise(Step):
@@ -79,9 +84,7 @@ class Standardise(Step):
         moments = _Moments(source)
         self.mean_ = moments.mean
         deviation = np.sqrt(moments.variance)
-        # Rounding leaves a constant column a variance near (eps · mean)²; dividing by that would blow up noise.
-        constant = deviation <= 10 * np.finfo(np.float64).eps * np.abs(moments.mean)
-        self.scale_ = np.where(constant, 1.0, deviation)
+        self.scale_ = np.where(deviation == 0, 1.0, deviation)
         self.n_features_in_ = source.shape[1]
         return self
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -147,6 +148,7 @@ class Trainer:
             model = self.model_of(state.average or state.parameters)
             settings = self.solver.settings(progress)
             record = {"epoch": state.epoch, **self.evaluate(model, state.epoch), **settings}
+            self.check(state, record)
             self._watch(state, record)
             now = time.monotonic()
             self._tell(listeners, EpochEnded(record, self.n_epochs, now - began))
@@ -181,12 +183,13 @@ class Trainer:
         if state.waited >= self.early_stopping.patience:
             state.reason = f"{self.early_stopping.monitor} has not improved for {state.waited} epochs"
 
-    def check(self, state: TrainState) -> None:
-        """Raise RunError if a parameter is no longer finite."""
-        if not finite(state.parameters):
-            raise RunError(
-                f"{self.name} diverged in epoch {state.epoch + 1}: a weight is no longer finite{self.advice}"
-            )
+    def check(self, state: TrainState, record: dict[str, float] | None = None) -> None:
+        """Raise RunError if a parameter, or a number of the epoch's record, is no longer finite."""
+        bad = [] if finite(state.parameters) else ["a weight"]
+        bad += [name for name, value in (record or {}).items() if not math.isfinite(value)]
+        if bad:
+            epoch = state.epoch + (record is None)
+            raise RunError(f"{self.name} diverged in epoch {epoch}: {bad[0]} is no longer finite{self.advice}")
 
     @staticmethod
     def _tell(listeners: Sequence[Listener], event: Any) -> None:

@@ -313,7 +313,8 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         trainer.update(state, batch, generator, 0.0)
         trainer.check(state)
         self._take(state.parameters, state, generator)
-        self.n_iter_ = getattr(self, "n_iter_", 0)
+        if first:
+            self.n_iter_, self.history_, self.validation_indices_ = 0, [], np.arange(0)
         return self
 
     def _say(self, event: Event) -> None:
@@ -543,7 +544,7 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
                     "versions": versions(),
                 }
             )
-            directory.write_history(getattr(self, "history_", []))
+            directory.write_history(self.history_)
             directory.finish(weights)
 
     def restore(self, solver_state: dict[str, NDArray], fitted: dict[str, Any], history: list[dict]) -> None:

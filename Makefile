@@ -1,0 +1,44 @@
+# Everything a developer or a user does here; `make help` lists it.
+PYTHON ?= python3
+BIN := .venv/bin
+# Small matrices gain nothing from threads, and tests run in several processes.
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
+PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadgroup
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint slow check reproduce clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: .venv/installed  ## make .venv and install rarefire with its tools
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup  ## learn features of handwritten digits; ends with the path of the page
+	$(BIN)/rarefire fit digits --estimator BernoulliRBM $(DEMO) --out runs/demo --overwrite
+
+DEMO := --set n_components=100 --set n_iter=150 --set batch_size=20 --set learning_rate=Linear \
+	--set learning_rate__first=0.1 --set learning_rate__when=0.5 --set momentum=0.5
+
+test: setup  ## the tests that take minutes at most
+	$(PYTEST) -m "not slow"
+
+lint: setup  ## style, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+slow: setup  ## killed processes, browsers, long fits, blocks of the documentation
+	$(PYTEST) -m slow
+
+check: lint test slow  ## all that must pass before a change lands
+
+reproduce: setup  ## run every recipe and write docs/results.md (about half an hour)
+	$(ONE_THREAD) $(BIN)/python tools/reproduce.py
+
+clean:  ## remove what was built, not runs/
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
