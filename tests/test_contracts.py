@@ -49,6 +49,7 @@ def central_differences(value_of, at, step=1e-5):
     return g
 
 
+@pytest.mark.filterwarnings("ignore:values of the data lie")
 @parametrize_with_checks([cls() for base in (SparseLearner, Step) for cls in members(base)])
 def test_scikit_learns_contract(estimator, check):
     check(estimator)

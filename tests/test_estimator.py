@@ -372,3 +372,9 @@ def test_samples_follow_the_machine():
 def test_arguments_that_cannot_be(arguments, message):
     with pytest.raises(InputError, match=message):
         rf.BernoulliRBM(**{"n_components": 2, "n_iter": 1, **arguments}).fit(DIGITS[:20])
+
+
+@pytest.mark.parametrize(("name", "schedule"), [("momentum", Switch(0.5, 2.0)), ("learning_rate", Linear(0.1, -5.0))])
+def test_schedules_must_stay_in_the_range(name, schedule):
+    with pytest.raises(InputError, match="leaves the range"):
+        rf.BernoulliRBM(2, n_iter=1, **{name: schedule}).fit(DIGITS[:20])

@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from rarefire.errors import InputError, RunError
 
@@ -23,6 +24,46 @@ FORMAT = 1
 
 _SPEC, _WEIGHTS, _HISTORY, _TIMING = "spec.json", "weights.safetensors", "history.jsonl", "timing.jsonl"
 _METRICS, _TABLE, _PAGE, _LOCK = "metrics.json", "features.safetensors", "report.html", ".lock"
+_CHECKPOINT = "checkpoint/state.safetensors"
+
+#: Ending of files that are being written; one that is left over belongs to a process that was killed.
+_PART = ".part"
+
+#: What every specification holds, and what each kind of run adds.
+_KEYS: dict[str, type] = {"kind": str, "estimator": dict, "seed": int, "versions": dict}
+_KEYS_OF: dict[str, dict[str, type]] = {
+    "fit": {"source": dict, "data": dict, "prepare": list},
+    "recipe": {"recipe": dict, "data": dict, "prepare": list},
+    "array": {},
+    "arm": {},
+}
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """A name beside ``path`` to write to; it becomes ``path`` when all went well, and else nothing has changed.
+
+    Raises
+    ------
+    RunError
+        If it cannot be written: a full disk, a directory that is not there or read-only.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}{_PART}")
+    try:
+        yield beside
+        os.replace(beside, path)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+
+def _unwritable(path: Path, error: OSError) -> RunError:
+    return RunError(
+        f"{path} cannot be written ({error.strerror or error}); what was there before is whole, so make room or give "
+        "the right to write there, and try again (rarefire resume goes on with a run that had begun)"
+    )
 
 
 class RunDirectory:
@@ -58,7 +99,7 @@ class RunDirectory:
     @property
     def checkpoint(self) -> Path:
         """The state of an unfinished run."""
-        return self.path / "checkpoint" / "state.safetensors"
+        return self.path / _CHECKPOINT
 
     @property
     def exists(self) -> bool:
@@ -68,7 +109,7 @@ class RunDirectory:
     @property
     def complete(self) -> bool:
         """Whether the run was finished."""
-        return self.exists and self.weights.is_file() and not self.checkpoint.parent.exists()
+        return self.exists and self.weights.is_file() and not self.checkpoint.is_file()
 
     def arm(self, name: str) -> RunDirectory:
         """The directory of one of several runs that belong together."""
@@ -82,9 +123,12 @@ class RunDirectory:
         InputError
             If the directory holds a run and ``overwrite`` is not set, or holds files that are no run's.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise InputError(f"{self} is a file; give the run a directory")
-        if not self.path.is_dir() or all(entry.name == _LOCK for entry in self.path.iterdir()):
+        for path in (self.path, *self.path.parents):
+            if path.exists() and not path.is_dir():
+                raise InputError(f"{path} is a file; give the run a directory")
+        if not self.path.is_dir():
+            return
+        if all(entry.name == _LOCK or entry.name.endswith(_PART) for entry in self.path.iterdir()):
             return
         if not self.exists:
             raise InputError(f"{self} holds files that belong to no run; give the run an empty or new directory")
@@ -101,49 +145,72 @@ class RunDirectory:
             As :meth:`check_free` does.
         """
         self.check_free(overwrite=overwrite)
-        for name in (_SPEC, _WEIGHTS, _HISTORY, _TIMING, _METRICS, _TABLE, _PAGE):
-            (self.path / name).unlink(missing_ok=True)
-        for folder in ("figures", "checkpoint", "arms"):
-            shutil.rmtree(self.path / folder, ignore_errors=True)
-        self.write_json(_SPEC, {"format": FORMAT, **spec})
+        spec_file = self.path / _SPEC
+        # At every moment the directory holds the old run whole, the old run begun anew, or the new one.
+        with self._beside(spec_file, _as_json({"format": FORMAT, **spec})):
+            for name in ("checkpoint", _WEIGHTS, _PAGE, _METRICS, _TABLE, _HISTORY, _TIMING, "figures", "arms"):
+                path = self.path / name
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the directory against a second process; the lock goes with the process, however that ends.
 
+        Where no run was begun inside, the directory is left as it was found.
+
         Raises
         ------
         RunError
-            If another process works on the run.
+            If another process works on the run, or nothing can be written there.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / _LOCK, "w") as file:
+        found = self.path.is_dir()
+        lock = self.path / _LOCK
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = _lock(lock)
+        except OSError as error:
+            if not found:
+                with contextlib.suppress(OSError):
+                    self.path.rmdir()
+            raise _unwritable(self.path, error) from None
+        if file is None:
+            raise RunError(f"another process is working on {self}; wait for it or choose another directory")
+        with file:
+            for left in self.path.rglob(f".*{_PART}"):
+                left.unlink(missing_ok=True)
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RunError(
-                    f"another process is working on {self}; wait for it or choose another directory"
-                ) from None
-            yield
+                yield
+            finally:
+                with contextlib.suppress(OSError):
+                    lock.unlink()
+                    if not found and not self.exists:
+                        self.path.rmdir()
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file whole or not at all: beside its place first, then renamed."""
-        target = self.path / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        beside = target.with_name(f".{target.name}.{os.getpid()}")
+        with self._beside(self.path / name, content):
+            pass
+
+    @contextlib.contextmanager
+    def _beside(self, target: Path, content: bytes) -> Iterator[None]:
+        """Have the content on disk beside its place, and put it there when the body is done."""
         try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unwritable(target, error) from None
+        with writing(target) as beside:
             with open(beside, "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(beside, target)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
+            yield
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file whole or not at all."""
-        self.write(name, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+        self.write(name, _as_json(value))
 
     def spec(self) -> dict[str, Any]:
         """``spec.json``.
@@ -160,23 +227,46 @@ class RunDirectory:
             raise InputError(
                 f"{self} was written in format {spec.get('format')}, this version reads up to {FORMAT}; update rarefire"
             )
+        keys = _KEYS | _KEYS_OF.get(str(spec.get("kind")), {})
+        bad = [key for key, kind in keys.items() if not isinstance(spec.get(key), kind)]
+        if bad or spec["kind"] not in _KEYS_OF:
+            raise InputError(f"{self.path / _SPEC} has no valid '{[*bad, 'kind'][0]}'; the run must be made again")
+        missing = {"fingerprint", "n_rows", "n_features", "name", "notes"} - set(spec["data"] if "data" in keys else ())
+        if "data" in keys and missing:
+            raise InputError(f"{self.path / _SPEC} lacks {min(missing)} of the data; the run must be made again")
         return spec
 
     def metrics(self) -> list[dict[str, Any]]:
         """The entries of ``metrics.json``; none while the run is not complete."""
-        return self._read_json(_METRICS)["metrics"] if (self.path / _METRICS).is_file() else []
+        if not (self.path / _METRICS).is_file():
+            return []
+        entries = self._read_json(_METRICS).get("metrics")
+        if not isinstance(entries, list) or not all(
+            isinstance(e, dict) and {"name", "value"} <= set(e) for e in entries
+        ):
+            raise InputError(f"{self.path / _METRICS} holds no list of metrics; the run must be made again")
+        return entries
 
     def _read_json(self, name: str) -> dict[str, Any]:
         try:
             value = json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"{self.path / name} cannot be read ({error}); the run must be made again") from None
         if not isinstance(value, dict):
             raise InputError(f"{self.path / name} holds no JSON object; the run must be made again")
         return value
 
     def write_metrics(self, entries: list[dict[str, Any]]) -> None:
-        """Write ``metrics.json``."""
+        """Write ``metrics.json``.
+
+        Raises
+        ------
+        RunError
+            If a value is no finite number.
+        """
+        for entry in entries:
+            if not math.isfinite(entry["value"]):
+                raise RunError(f"{entry['name']} of {self} came out as {entry['value']}; metrics must be finite")
         self.write_json(_METRICS, {"metrics": entries})
 
     def append_history(self, record: dict[str, Any], seconds: float) -> None:
@@ -185,31 +275,63 @@ class RunDirectory:
             (_HISTORY, record),
             (_TIMING, {"epoch": record["epoch"], "seconds": round(seconds, 4)}),
         ):
-            with open(self.path / name, "ab") as file:
-                file.write(json.dumps(entry, allow_nan=False).encode() + b"\n")
+            line = json.dumps(entry, allow_nan=False).encode() + b"\n"
+            try:
+                with open(self.path / name, "ab") as file:
+                    file.write(line)
+            except OSError as error:
+                raise _unwritable(self.path / name, error) from None
 
     def write_history(self, records: list[dict[str, Any]]) -> None:
         """The whole history at once."""
         self.write(_HISTORY, b"".join(json.dumps(record, allow_nan=False).encode() + b"\n" for record in records))
 
     def history(self) -> list[dict[str, Any]]:
-        """The records of all epochs; a torn last line is left out."""
-        path = self.path / _HISTORY
-        lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
-        return [json.loads(line) for line in lines]
+        """The records of all epochs; a torn last line is left out.
+
+        Raises
+        ------
+        InputError
+            If a line holds no record.
+        """
+        try:
+            records = [json.loads(line) for line in _whole_lines(self.path / _HISTORY)]
+        except ValueError as error:
+            raise InputError(f"{self.path / _HISTORY} is damaged ({error}); the run must be made again") from None
+        if not all(isinstance(record, dict) for record in records):
+            raise InputError(f"{self.path / _HISTORY} holds lines that are no records; the run must be made again")
+        return records
 
     def cut_history(self, n_epochs: int) -> list[dict[str, Any]]:
-        """Cut history and timing back to the first ``n_epochs`` whole lines, and give those of the history."""
+        """Cut history and timing back to the first ``n_epochs`` whole lines, and give those of the history.
+
+        Raises
+        ------
+        RunError
+            If the history holds fewer.
+        """
         for name in (_HISTORY, _TIMING):
-            path = self.path / name
-            if path.is_file():
-                lines = path.read_bytes().split(b"\n")[:-1][:n_epochs]
-                self.write(name, b"".join(line + b"\n" for line in lines))
+            lines = _whole_lines(self.path / name)
+            if name == _HISTORY and len(lines) < n_epochs:
+                raise RunError(
+                    f"{self.path / name} holds {len(lines)} of the {n_epochs} epochs that the checkpoint has done; "
+                    "start the run again with --overwrite"
+                )
+            if (self.path / name).is_file():
+                self.write(name, b"".join(line + b"\n" for line in lines[:n_epochs]))
         return self.history()
+
+    def write_checkpoint(self, content: bytes) -> None:
+        """Replace the checkpoint, once the history that it counts on is on disk."""
+        if (history := self.path / _HISTORY).is_file():
+            with open(history, "rb") as file:
+                os.fsync(file.fileno())
+        self.write(_CHECKPOINT, content)
 
     def finish(self, weights: bytes) -> None:
         """The last act of a run: its weights appear, its checkpoint goes."""
         self.write(_WEIGHTS, weights)
+        self.checkpoint.unlink(missing_ok=True)
         shutil.rmtree(self.checkpoint.parent, ignore_errors=True)
 
     def figures(self) -> list[tuple[str, bytes]]:
@@ -220,3 +342,27 @@ class RunDirectory:
         """The sentence under each figure that the page shows, by the figure's name."""
         name = "figures/captions.json"
         return self._read_json(name) if (self.path / name).is_file() else {}
+
+
+def _as_json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _whole_lines(path: Path) -> list[bytes]:
+    """The lines of a file that end as lines do; none where there is no file."""
+    return path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
+
+
+def _lock(path: Path) -> IO[str] | None:
+    """The file at ``path``, locked; None if another process holds it."""
+    while True:
+        file = open(path, "w")  # noqa: SIM115 (the lock lives as long as the file is open)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return None
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                return file
+        file.close()  # another process was done in between and took this file away

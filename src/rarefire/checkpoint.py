@@ -75,8 +75,9 @@ class TrainState:
                 for key in file.keys():  # noqa: SIM118 (a file, not a dictionary)
                     group, name = key.split("/", 1)
                     groups[group][name] = file.get_tensor(key)
-        except (SafetensorError, KeyError, ValueError, TypeError) as error:
+            state = cls(**{**groups, **rest})
+        except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
             raise RunError(
                 f"the checkpoint {path} is damaged ({error}); start the run again with --overwrite"
             ) from None
-        return cls(**{**groups, **rest})
+        return state

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -66,7 +67,8 @@ def find(family: type[T], name: str) -> type[T]:
     if (found := by_name.get(name.lower())) is not None:
         return found
     names = sorted(map(label, by_name.values()))
-    what = f"{family.__name__.lower()} named '{name}'{nearest(name, names)}"
+    words = getattr(family, "called", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", family.__name__).lower())
+    what = f"{words} named '{name}'{nearest(name, names)}"
     raise InputError(f"there is no {what} (there are: {', '.join(names)})")
 
 
@@ -97,7 +99,7 @@ def to_spec(value: Any) -> Any:
 
 
 def from_spec(spec: Any, family: type = BaseEstimator) -> Any:
-    """The inverse of :func:`to_spec`; only classes of this package are built.
+    """The inverse of :func:`to_spec`, with tuples for lists; only classes of this package are built.
 
     Raises
     ------
@@ -105,7 +107,7 @@ def from_spec(spec: Any, family: type = BaseEstimator) -> Any:
         If the specification names a class outside rarefire, one that is not there, or unknown arguments.
     """
     if isinstance(spec, list):
-        return [from_spec(entry, family) for entry in spec]
+        return tuple(from_spec(entry, family) for entry in spec)
     if not isinstance(spec, dict):
         return spec
     if "float" in spec:
@@ -113,7 +115,8 @@ def from_spec(spec: Any, family: type = BaseEstimator) -> Any:
     module, _, name = str(spec.get("class", "")).rpartition(".")
     if module.split(".")[0] != "rarefire":
         raise InputError(f"the specification names {module}.{name}, which is not part of rarefire; it is not loaded")
-    by_path: dict[str, Any] = {f"{cls.__module__}.{cls.__qualname__}": cls for cls in members(family)}
+    classes: list[type] = list(members(family))
+    by_path: dict[str, Any] = {f"{member.__module__}.{member.__qualname__}": member for member in classes}
     cls = by_path.get(f"{module}.{name}")
     if cls is None:
         raise InputError(f"the specification names {module}.{name}, which this version of rarefire does not have")

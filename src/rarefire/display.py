@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any, TextIO
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -37,12 +38,17 @@ class LiveProgress:
             self._epoch(event)
         elif isinstance(event, FitEnded):
             self.close()
-            self.console.print(f"{self.what}: {event.reason}", highlight=False)
+            self.console.print(f"{self.what}: {event.reason}", highlight=False, markup=False, soft_wrap=True)
 
     def _start(self, event: FitStarted) -> None:
         self.what = event.estimator
         at = f", going on after epoch {event.epoch}" if event.epoch else ""
-        self.console.print(f"{event.estimator}: {event.n_rows} rows, {event.n_epochs} epochs{at}", highlight=False)
+        self.console.print(
+            f"{event.estimator}: {event.n_rows} rows, {event.n_epochs} epochs{at}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
         if self.console.is_terminal:
             columns = (
                 BarColumn(bar_width=30),
@@ -61,7 +67,9 @@ class LiveProgress:
             self.bar.update(self.task, completed=epoch, numbers=numbers)
         elif time.monotonic() - self.said >= _LINE_EVERY or epoch == event.n_epochs:
             self.said = time.monotonic()
-            self.console.print(f"epoch {epoch}/{event.n_epochs}  {numbers}", highlight=False)
+            self.console.print(
+                f"epoch {epoch}/{event.n_epochs}  {numbers}", highlight=False, markup=False, soft_wrap=True
+            )
 
     def close(self) -> None:
         """Take the bar away; the terminal is left as it was."""
@@ -90,10 +98,8 @@ class JsonLines:
 
 def summary(record: dict[str, Any]) -> str:
     """An epoch's record in one line: cost, held-out cost, active units."""
-    parts = [f"cost {record['cost']:.4g}"]
-    if "validation_cost" in record:
-        parts.append(f"held out {record['validation_cost']:.4g}")
-    parts.append(f"active {record['active_mean']:.1f}")
+    named = (("cost", "cost", ".4g"), ("held out", "validation_cost", ".4g"), ("active", "active_mean", ".1f"))
+    parts = [f"{name} {record[key]:{form}}" for name, key, form in named if key in record]
     return "  ".join(parts)
 
 
@@ -117,11 +123,11 @@ def metrics_table(entries: list[dict[str, Any]]) -> Table:
     for header in ("metric", "value", *(("published", "") if published else ()), "unit"):
         table.add_column(header, justify="right" if header in ("value", "published") else "left")
     for entry in entries:
-        cells = [entry["name"], number(entry["value"])]
+        cells = [escape(entry["name"]), number(entry["value"])]
         if published:
             verdict = {True: "within", False: "NOT within", None: ""}[entry.get("within")]
             cells += [number(entry["published"]) if "published" in entry else "", verdict]
-        table.add_row(*cells, entry.get("unit", ""))
+        table.add_row(*cells, escape(entry.get("unit", "")))
     return table
 
 

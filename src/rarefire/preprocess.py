@@ -15,6 +15,7 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from rarefire.data.source import ArraySource, Description, Source
+from rarefire.errors import InputError
 
 
 class Step(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, ABC):
@@ -161,6 +162,8 @@ class ClipRescale(Step):
 
     def fit_source(self, source: Source) -> ClipRescale:
         """Mean and standard deviation of all values."""
+        if not (self.n_sigma > 0 and self.low < self.high):
+            raise InputError(f"{self!r} needs n_sigma above 0 and low below high")
         moments = _Moments(source)
         mean = moments.mean.mean()
         sigma = np.sqrt(moments.variance.mean() + moments.mean.var())

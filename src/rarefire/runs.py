@@ -12,21 +12,26 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 from matplotlib.figure import Figure
+from safetensors import SafetensorError
+from sklearn.base import BaseEstimator, clone
 
 from rarefire import plots
-from rarefire.artifact import RunDirectory
-from rarefire.component import from_spec, to_spec
+from rarefire.artifact import RunDirectory, writing
+from rarefire.component import to_spec
 from rarefire.data.open import open_source
 from rarefire.data.source import Source
 from rarefire.errors import InputError
-from rarefire.estimators.base import SparseLearner, Split, versions
-from rarefire.estimators.load import load_parts
+from rarefire.estimators.base import CHUNK, SparseLearner, Split, versions
+from rarefire.estimators.load import built, load_parts
 from rarefire.events import Listener
 from rarefire.features import FeatureTable, feature_table
 from rarefire.metrics import gabor, metric
 from rarefire.parallel import resolve_device
 from rarefire.preprocess import Step, fit_steps, prepared
 from rarefire.report import Page, build_page
+
+#: Rows of each part that a rehearsal takes.
+REHEARSAL_ROWS = 4
 
 #: Side of the smallest picture whose features can be told to be edges.
 SMALLEST_EDGE = 6
@@ -104,18 +109,25 @@ def fit_spec(
 
 
 def check(source: Source, steps: list[Step], estimator: SparseLearner, seed: int) -> None:
-    """See that a run can begin, before anything is written.
+    """See that a run can begin, before anything is written: one epoch on a few rows shows what will not do.
 
     Raises
     ------
     InputError
         If an argument cannot be used, or values do not suit the estimator.
+    RunError
+        If training diverges at once.
     """
     estimator.check_arguments()
     resolve_device(estimator.device)
-    rows = _prepare(source, steps, estimator.split(source.shape[0], seed))
+    split = estimator.split(source.shape[0], seed)
+    rows = _prepare(source, steps, split)
     if (sentence := estimator.check_values(rows)) is not None:
         raise InputError(f"{source.description.name}: {sentence}")
+    few = [part[:REHEARSAL_ROWS] for part in split]
+    positions = np.arange(sum(map(len, few)))
+    rehearsal = clone(estimator).set_params(n_iter=1, verbose=0)
+    rehearsal.fit_source(rows.subset(np.concatenate(few)), Split(*np.split(positions, [len(few[0])])), seed=seed)
 
 
 def _prepare(source: Source, steps: list[Step], split: Split) -> Source:
@@ -151,19 +163,25 @@ def train(
 def go_on(directory: RunDirectory, watch: Watch = Watch()) -> None:
     """Bring a run to its end from wherever it stands, by its specification."""
     spec = directory.spec()
+    if spec["kind"] == "arm":
+        whole = directory.path.parent.parent
+        raise InputError(f"{directory} is a part of the run {whole}; go on with that by rarefire resume {whole}")
     if spec["kind"] == "recipe":
         from rarefire import recipes  # recipes are made of runs
 
         recipes.go_on(directory, spec, watch)
         return
-    source = open_source(**spec["source"])
+    try:
+        source = open_source(**spec["source"])
+    except TypeError as error:
+        raise InputError(f"the source in {directory}/spec.json cannot be opened ({error}); begin a new run") from None
     if source.fingerprint != spec["data"]["fingerprint"]:
         raise InputError(
             f"{spec['data']['name']} has changed since the run {directory} began (its fingerprint differs); "
             "begin a new run"
         )
-    estimator = from_spec(spec["estimator"], SparseLearner)
-    steps = [from_spec(step, Step) for step in spec["prepare"]]
+    estimator = built(spec["estimator"], SparseLearner, directory)
+    steps = [built(step, Step, directory) for step in spec["prepare"]]
     trained = train(directory, "fit", source, estimator, steps, spec["seed"], watch)
     finish(directory, trained, trained.estimator.measure(trained.train, trained.held_out))
 
@@ -217,18 +235,19 @@ def write_page(directory: RunDirectory) -> None:
     """Build ``report.html`` from what is on disk."""
     spec = directory.spec()
     data, estimator = spec["data"], spec["estimator"]
-    name = estimator["class"].rpartition(".")[2]
+    cls = type(built(estimator, SparseLearner, directory))
+    name = cls.__name__
     recipe = spec.get("recipe")
     arguments = {key: value for key, value in estimator["arguments"].items() if key not in ("random_state", "verbose")}
-    default = {key: to_spec(p.default) for key, p in inspect.signature(_class_of(estimator)).parameters.items()}
-    changed = {key: _brief(value) for key, value in arguments.items() if value != default.get(key)}
+    default = {key: to_spec(p.default) for key, p in inspect.signature(cls).parameters.items()}
+    changed = {key: _brief(value, directory) for key, value in arguments.items() if value != default.get(key)}
     facts = [
         ("Estimator", f"{name}({', '.join(f'{key}={value}' for key, value in changed.items())})"),
         (
             "Data",
             f"{data['name']}: {data['n_rows']} rows of {data['n_features']} values; {data['notes']}".rstrip("; "),
         ),
-        ("Preparation", ", then ".join(_brief(step) for step in spec.get("prepare", [])) or "none"),
+        ("Preparation", ", then ".join(_brief(step, directory) for step in spec.get("prepare", [])) or "none"),
         ("Seed", str(spec["seed"])),
         ("Versions", ", ".join(f"{key} {value}" for key, value in spec["versions"].items())),
         ("Data fingerprint", data["fingerprint"]),
@@ -239,22 +258,25 @@ def write_page(directory: RunDirectory) -> None:
         subtitle=f"{name} trained on {data['name']}",
         facts=facts,
         history=directory.history(),
-        cost_label=_class_of(estimator).cost_unit,
+        cost_label=cls.cost_unit,
         metrics=directory.metrics(),
-        table=FeatureTable.read(directory.table),
+        table=_table(directory),
         figures=[(captions[name], content) for name, content in directory.figures() if name in captions],
     )
     directory.write("report.html", build_page(page).encode())
 
 
-def _class_of(spec: dict[str, Any]) -> type[SparseLearner]:
-    return type(from_spec(spec, SparseLearner))
+def _table(directory: RunDirectory) -> FeatureTable:
+    try:
+        return FeatureTable.read(directory.table)
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        raise InputError(f"{directory.table} is damaged ({error}); the run must be made again") from None
 
 
-def _brief(value: Any) -> str:
+def _brief(value: Any, directory: RunDirectory) -> str:
     """A specification as the constructor call that it stands for."""
     if isinstance(value, dict) and "class" in value:
-        return repr(from_spec(value)).replace("\n", "")
+        return " ".join(repr(built(value, BaseEstimator, directory)).split())
     return repr(value)
 
 
@@ -292,18 +314,19 @@ def encode_to(run: str | os.PathLike[str], source: Source, output: Path) -> tupl
     if (sentence := estimator.check_values(rows)) is not None:
         raise InputError(f"{source.description.name}: {sentence}")
     shape = (source.shape[0], len(estimator.components_))
-    beside = output.with_name(f".{output.name}.{os.getpid()}{output.suffix}")
-    try:
+    # The batches of transform(), so that the bits are the same too.
+    batches = (estimator.codes_and_active(batch)[0] for batch in rows.batches(CHUNK))
+    if not output.parent.is_dir():
+        raise InputError(f"the folder {output.parent} of {output} is not there; make it first")
+    if output.is_dir():
+        raise InputError(f"{output} is a folder; give the name of a file")
+    with writing(output) as beside, open(beside, "wb") as file:
         if output.suffix == ".npy":
-            codes = np.lib.format.open_memmap(beside, mode="w+", dtype=rows.dtype, shape=shape)
-            start = 0
-            for batch in rows.batches():
-                codes[start : start + len(batch)] = estimator.transform(batch)
-                start += len(batch)
-            codes.flush()
+            header = {"descr": rows.dtype.newbyteorder("=").str, "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            # Not through a memory map: that ends in a signal where the disk is full.
+            for codes in batches:
+                file.write(np.ascontiguousarray(codes).data)
         else:
-            sp.save_npz(beside, sp.vstack([sp.csr_array(estimator.transform(batch)) for batch in rows.batches()]))
-        os.replace(beside, output)
-    finally:
-        beside.unlink(missing_ok=True)
+            sp.save_npz(file, sp.vstack([sp.csr_array(codes) for codes in batches], format="csr"))
     return shape

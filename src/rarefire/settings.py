@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+import inspect
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from sklearn.base import BaseEstimator
 
-from rarefire.component import find, nearest
+from rarefire.component import find, label, nearest
 from rarefire.errors import InputError
 
 #: Arguments that an option of their own sets.
@@ -18,7 +20,18 @@ OPTION_OF = {
     "checkpoint_dir": "--out",
     "validation_fraction": "--validation",
     "verbose": "--quiet or --json",
+    "preset": "--preset",
+    "seed": "--seed",
+    "source": "--source",
 }
+
+#: Kinds of defaults, what a value may be then, and what that is called.
+_KINDS: tuple[tuple[type, Any, str], ...] = (
+    (bool, bool, "true or false"),
+    (int, int, "a whole number"),
+    (float, (int, float), "a finite number"),
+    (str, str, "a word"),
+)
 
 _WORDS = {"none": None, "true": True, "false": False}
 
@@ -29,7 +42,7 @@ def parse_value(text: str) -> Any:
         return _WORDS[text.lower()]
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
         return text
 
 
@@ -50,40 +63,79 @@ def parse_pairs(pairs: Iterable[str], option: str = "--set") -> list[tuple[str, 
     return parsed
 
 
-def apply(target: Any, pairs: Iterable[tuple[str, Any]]) -> Any:
+def apply(
+    target: Any,
+    pairs: Iterable[tuple[str, Any]],
+    also: Collection[str] = (),
+    options: Mapping[str, str] = OPTION_OF,
+) -> Any:
     """Set arguments of an estimator or a recipe in the order given.
 
     A name sets a component (``penalty=MeanActivity``), two underscores its argument (``penalty__target=0.02``).
 
+    Parameters
+    ----------
+    target : estimator, recipe or component
+        What is changed, and given back.
+    pairs : iterable of (key, value)
+        What to set.
+    also : collection of str
+        Other keys that the user could have meant.
+    options : mapping of str to str
+        Keys that are not set here, and the option that each belongs to.
+
     Raises
     ------
     InputError
-        If a key is unknown, belongs to an option of its own, or asks for an argument of something that has none.
+        If a key is unknown or belongs to an option of its own, if a value is of a wrong type, or if an argument of
+        something that has none is asked for.
     """
     for key, value in pairs:
-        head, _, tail = key.partition("__")
-        _check_key(target, head, key)
-        if tail:
+        head, below, tail = key.partition("__")
+        if key in options:
+            raise InputError(f"{key} is not set by --set; use {options[key]}")
+        known = target.get_params(deep=False)
+        if head not in known:
+            name = label(type(target))
+            close = nearest(head, [*known, *also])
+            who = f"neither the recipe nor {name} has an" if also else f"{name} has no"
+            raise InputError(f"{who} argument '{head}'{close} ({name} has: {', '.join(known) or 'none'})")
+        if below:
             part = getattr(target, head)
             if not isinstance(part, BaseEstimator):
                 raise InputError(
                     f"{key} cannot be set, because {head} is {part!r}; choose one first with --set {head}=NAME"
                 )
-            apply(part, [(tail, value)])
-        else:
-            family = getattr(target, "component_families", {}).get(head)
-            chosen = find(family, value)() if family is not None and isinstance(value, str) else value
-            target.set_params(**{head: chosen})
+            apply(part, [(tail, value)], options={})
+            continue
+        family = getattr(target, "component_families", {}).get(head)
+        chosen = find(family, value)() if family is not None and isinstance(value, str) else value
+        if family is None:
+            _check_type(target, head, chosen)
+        target.set_params(**{head: chosen})
     return target
 
 
-def _check_key(target: Any, head: str, key: str) -> None:
-    known = target.get_params(deep=False)
-    if head not in known:
-        name = type(target).__name__
-        raise InputError(f"{name} has no argument '{head}'{nearest(head, known)} (it has: {', '.join(known)})")
-    if head in OPTION_OF and "__" not in key:
-        raise InputError(f"{head} is not set by --set; use {OPTION_OF[head]}")
+def _check_type(target: Any, name: str, value: Any) -> None:
+    """A value must be of the kind that the argument's default is; estimators know better what theirs may be."""
+    if hasattr(target, "check_arguments"):
+        return
+    default = inspect.signature(type(target)).parameters[name].default
+    values: Sequence[Any] = [value]
+    several = ""
+    if isinstance(default, tuple):
+        values, several = value if isinstance(value, (list, tuple)) else [None], ", or several with commas between"
+        default = default[0]
+    for kind, allowed, words in _KINDS:
+        if isinstance(default, kind):
+            if not all(_is(v, kind, allowed) for v in values):
+                raise InputError(f"{name}={value!r} of {label(type(target))} must be {words}{several}")
+            return
+
+
+def _is(value: Any, kind: type, allowed: Any) -> bool:
+    finite = not isinstance(value, float) or math.isfinite(value)
+    return isinstance(value, allowed) and isinstance(value, bool) == (kind is bool) and finite
 
 
 def parse_step(text: str, family: type[Any]) -> Any:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -103,7 +105,7 @@ def fit(
     where: dict[str, Any] = {"where": _absolute(source), "patch": patch, "column": column, "seed": seed}
     rows = open_source(**where)
     runs.check(rows, steps, model, seed)
-    directory = _directory(out, f"{Path(source).stem}-{cls.__name__}", overwrite)
+    directory = _directory(out, f"{Path(where['where']).stem}-{cls.__name__}", overwrite)
     with _watched(directory, quiet, as_json, checkpoint_every) as watch:
         directory.create(runs.fit_spec(where, rows, steps, model, seed), overwrite=overwrite)
         runs.go_on(directory, watch)
@@ -150,13 +152,14 @@ def resume(
     from rarefire.errors import InputError
 
     target = RunDirectory(directory)
-    if target.spec()["kind"] == "array":
+    if target.spec()["kind"] == "array" and not target.complete:
         raise InputError(
             f"{directory} was begun from Python on an array; go on with rarefire.resume({str(directory)!r}, X)"
         )
     if not target.complete:
         with _watched(target, quiet, as_json, checkpoint_every) as watch:
-            runs.go_on(target, watch)
+            if not target.complete:  # another process may just have ended
+                runs.go_on(target, watch)
     _finished(target, as_json)
 
 
@@ -187,23 +190,23 @@ def show(directory: RunArgument) -> None:
     from rarefire.display import metrics_table, sparkline
 
     target = RunDirectory(directory)
-    spec = target.spec()
+    spec, history, entries = target.spec(), target.history(), target.metrics()
     console = Console()
-    state = "complete" if target.complete else "unfinished (rarefire resume goes on with it)"
-    console.print(f"{directory}: {state}", highlight=False)
-    console.print(f"{spec['estimator']['class'].rpartition('.')[2]}, seed {spec['seed']}", highlight=False)
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    say(f"{directory}: {'complete' if target.complete else 'unfinished (rarefire resume goes on with it)'}")
+    say(f"{str(spec['estimator'].get('class')).rpartition('.')[2]}, seed {spec['seed']}")
     if "name" in spec.get("data", {}):
         data = spec["data"]
-        console.print(f"data: {data['name']}, {data['n_rows']} rows of {data['n_features']}", highlight=False)
-    if history := target.history():
-        console.print(
-            f"cost over {len(history)} epochs  {sparkline([record['cost'] for record in history])}",
-            highlight=False,
-        )
-    if entries := target.metrics():
+        say(f"data: {data['name']}, {data['n_rows']} rows of {data['n_features']}")
+    if costs := [record["cost"] for record in history if "cost" in record]:
+        say(f"cost over {len(costs)} epochs  {sparkline(costs)}")
+    if entries:
         console.print(metrics_table(entries))
     if target.page.is_file():
-        console.print(f"page: {target.page}", highlight=False)
+        say(f"page: {target.page}")
 
 
 @app.command()
@@ -255,21 +258,25 @@ def list_(family: Annotated[Family | None, typer.Argument(help="Leave it out for
 
 def _absolute(source: str) -> str:
     """A path that stays right when the run is resumed from elsewhere; a dataset's name as it is."""
-    return str(Path(source).resolve()) if Path(source).exists() and ("/" in source or "." in source) else source
+    from rarefire.component import label, members
+    from rarefire.data.datasets import Dataset
+
+    named = source.lower() in map(label, members(Dataset))
+    return os.path.realpath(source) if os.path.exists(source) and not named else source
 
 
 def _directory(out: Path | None, name: str, overwrite: bool) -> Any:
     """The directory asked for, seen to be free, or a new one below ``runs/``."""
     from rarefire.artifact import RunDirectory
 
-    if out is not None:
-        RunDirectory(out).check_free(overwrite=overwrite)
-        return RunDirectory(out)
-    base = Path("runs") / re.sub(r"[^A-Za-z0-9._-]+", "-", name)
-    free, number = base, 2
-    while free.exists() and not overwrite:
-        free, number = base.with_name(f"{base.name}-{number}"), number + 1
-    return RunDirectory(free)
+    if out is None:
+        base = Path("runs") / re.sub(r"[^A-Za-z0-9._-]+", "-", name)
+        out, number = base, 2
+        while out.exists() and not overwrite:
+            out, number = base.with_name(f"{base.name}-{number}"), number + 1
+    directory = RunDirectory(out)
+    directory.check_free(overwrite=overwrite)
+    return directory
 
 
 @contextlib.contextmanager
@@ -282,10 +289,13 @@ def _watched(directory: Any, quiet: bool, as_json: bool, checkpoint_every: float
     follower = JsonLines() if as_json else None if quiet else LiveProgress()
     with directory.locked(), _interruptible() as stopped:
         watch = Watch([follower] if follower else [], stopped, checkpoint_every)
+        go_on = f"go on with: rarefire resume {shlex.quote(str(directory))}"
         try:
             yield watch
         except Interrupted as error:
-            raise Interrupted(f"{error}; go on with: rarefire resume {directory}") from None
+            raise Interrupted(f"{error}; {go_on}") from None
+        except KeyboardInterrupt:
+            raise Interrupted(f"stopped; {go_on}" if directory.exists else "stopped") from None
         finally:
             if follower:
                 follower.close()
@@ -318,9 +328,10 @@ def _finished(directory: Any, as_json: bool) -> None:
             "event": "RunFinished",
             "directory": str(directory),
             "metrics": directory.metrics(),
-            "page": str(directory.page),
+            "page": str(directory.page) if directory.page.is_file() else None,
         }
         sys.stdout.write(json.dumps(result) + "\n")
         return
-    Console().print(metrics_table(directory.metrics()))
-    typer.echo(directory.page)
+    if directory.metrics():
+        Console().print(metrics_table(directory.metrics()))
+    typer.echo(directory.page if directory.page.is_file() else directory)

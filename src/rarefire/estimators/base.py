@@ -25,7 +25,7 @@ from rarefire.artifact import RunDirectory
 from rarefire.checkpoint import TrainState
 from rarefire.component import members, to_spec
 from rarefire.data.source import ArraySource, Description, Source
-from rarefire.errors import InputError
+from rarefire.errors import InputError, RunError
 from rarefire.events import EpochEnded, Event, Listener
 from rarefire.objectives import Objective
 from rarefire.parallel import resolve_device
@@ -52,6 +52,8 @@ class Split(NamedTuple):
 class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):
     """Estimator that learns features from rows; both families inherit it."""
 
+    #: What a user calls the family.
+    called: ClassVar[str] = "estimator"
     #: Which arguments are components, and of which family.
     component_families: ClassVar[dict[str, type]] = {}
     #: The fitted arrays that make up the model: attribute name to parameter name.
@@ -131,8 +133,10 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         """
         source = self.source_of(X, reset=True)
         seed = integer_seed(self.random_state)
+        self.check_arguments()
+        split = self.split(source.shape[0], seed)
         if self.checkpoint_dir is None:
-            return self.fit_source(source, self.split(source.shape[0], seed), seed=seed)
+            return self.fit_source(source, split, seed=seed)
         directory = RunDirectory(self.checkpoint_dir)
         with directory.locked():
             spec = {
@@ -143,7 +147,7 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
                 "versions": versions(),
             }
             directory.create(spec)
-            self.fit_source(source, self.split(source.shape[0], seed), seed=seed, directory=directory)
+            self.fit_source(source, split, seed=seed, directory=directory)
             directory.finish(self.weights_bytes())
         return self
 
@@ -211,6 +215,7 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         history: list[dict[str, Any]] = []
         if directory is not None and directory.checkpoint.is_file():
             state = TrainState.read(directory.checkpoint, device)
+            self._check_state(state, n_features, directory)
             history = directory.cut_history(state.epoch)
         else:
             warm = self.warm_start and hasattr(self, "components_")
@@ -224,6 +229,9 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             )
             if directory is not None:
                 directory.cut_history(0)
+                if warm:  # spec.json does not hold the weights that training begins with
+                    state.generator = generator.state()
+                    directory.write_checkpoint(state.to_bytes())
 
         def remember(event: Event) -> None:
             if isinstance(event, EpochEnded):
@@ -235,7 +243,7 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         if directory is not None:
 
             def save(state: TrainState) -> None:
-                directory.write("checkpoint/state.safetensors", state.to_bytes())
+                directory.write_checkpoint(state.to_bytes())
 
         said = [self._say] if self.verbose else []
         trainer.run(
@@ -254,6 +262,16 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         self.seed_ = seed
         self.validation_indices_ = split.held_out
         return self
+
+    def _check_state(self, state: TrainState, n_features: int, directory: RunDirectory) -> None:
+        """See that a checkpoint is of this estimator and of rows with this many columns."""
+        for attribute, shape in self.parameter_shapes(n_features).items():
+            found = state.parameters.get(self.parameter_names[attribute])
+            if found is None or tuple(found.shape) != shape:
+                raise RunError(
+                    f"the checkpoint {directory.checkpoint} does not belong to {directory}/spec.json, which asks for "
+                    f"{attribute} of shape {shape}; start the run again with --overwrite"
+                )
 
     def partial_fit(self, X: Any, y: Any = None) -> Any:
         """Make one update on all rows of ``X`` together.
@@ -475,8 +493,14 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
                 raise InputError(f"{name}={value!r} must be an integer of at least {least}{none}")
         for name, (low, high, low_open) in self._between.items():
             value = getattr(self, name)
-            if isinstance(value, Schedule) or (value is None and name in self._optional):
+            if value is None and name in self._optional:
                 continue
+            if isinstance(value, Schedule) and self.component_families.get(name) is Schedule:
+                # Schedules are monotone between these points, or constant.
+                values = [value.at(progress) for progress in (0.0, 0.25, 0.5, 0.75)]
+                if all(isinstance(v, Real) and low <= v < high for v in values):
+                    continue
+                raise InputError(f"{name}={value!r} leaves the range from {low:g} to {high:g} that {name} has")
             bad = isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value)
             if bad or value < low or (low_open and value == low) or value >= high:
                 range_ = f"{'(' if low_open else '['}{low:g}, {high:g})" if high < math.inf else f"above {low:g}"
@@ -563,9 +587,13 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     def parameter_shapes(self, n_features: int) -> dict[str, tuple[int, ...]]:
         """The shape that each fitted array of the model must have."""
 
-    def _more_arrays(self) -> tuple[str, ...]:
-        """Fitted arrays beyond the parameters."""
-        return ()
+    def fitted_shapes(self, n_features: int) -> dict[str, tuple[int | None, ...] | None]:
+        """The shape of every array that a saved model holds, None where any number will do."""
+        return {**self.parameter_shapes(n_features), **self._more_arrays(), "validation_indices_": (None,)}
+
+    def _more_arrays(self) -> dict[str, tuple[int | None, ...]]:
+        """Fitted arrays beyond the parameters, and their shapes."""
+        return {}
 
 
 def versions() -> dict[str, str]:

@@ -278,8 +278,8 @@ class BernoulliRBM(SparseLearner):
             "intercept_visible_": (n_features,),
         }
 
-    def _more_arrays(self) -> tuple[str, ...]:
-        return ("h_samples_",) if self.persistent else ()
+    def _more_arrays(self) -> dict[str, tuple[int | None, ...]]:
+        return {"h_samples_": (None, self.n_components)} if self.persistent else {}
 
     def _advice(self) -> str:
         return f"; lower learning_rate (now {self.learning_rate!r}) or momentum, or use a smaller init_scale"

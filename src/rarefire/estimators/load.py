@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,17 @@ from rarefire.errors import InputError
 from rarefire.estimators import boltzmann  # noqa: F401 (a run may name any estimator of the package)
 from rarefire.estimators.base import SparseLearner
 from rarefire.preprocess import Step
+
+T = TypeVar("T")
+
+#: What the weights file says beside its arrays.
+_FITTED: dict[str, type] = {
+    "n_iter_": int,
+    "n_features_in_": int,
+    "seed_": int,
+    "generator": dict,
+    "feature_names_in_": list,
+}
 
 
 def load(path: str | os.PathLike[str]) -> Any:
@@ -46,24 +57,44 @@ def load(path: str | os.PathLike[str]) -> Any:
     return Pipeline([*named, ("estimator", estimator)])
 
 
+def built(spec: Any, family: type[T], directory: RunDirectory) -> T:
+    """What a part of a specification stands for, seen to be of the family that it should be.
+
+    Raises
+    ------
+    InputError
+        If it names something outside rarefire, or cannot be understood.
+    """
+    try:
+        part = from_spec(spec, family)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise InputError(f"{directory}/spec.json cannot be understood ({error}); the run must be made again") from None
+    except InputError as error:
+        raise InputError(f"{directory}/spec.json: {error}") from None
+    if not isinstance(part, family):
+        raise InputError(f"{directory}/spec.json holds {part!r} where the run's parts should stand; make the run again")
+    return part
+
+
 def load_parts(directory: RunDirectory) -> tuple[SparseLearner, list[Step]]:
     """The fitted estimator of a finished run, and the fitted steps before it."""
     spec = directory.spec()
     if not directory.weights.is_file():
-        raise InputError(f"{directory} holds an unfinished run; go on with it by rarefire resume {directory}")
-    estimator = from_spec(spec["estimator"], SparseLearner)
-    steps = [from_spec(step, Step) for step in spec.get("prepare", [])]
+        how = "rarefire.resume(path, X)" if spec["kind"] == "array" else f"rarefire resume {directory}"
+        raise InputError(f"{directory} holds an unfinished run; go on with it by {how}")
+    estimator = built(spec["estimator"], SparseLearner, directory)
+    steps = [built(step, Step, directory) for step in spec.get("prepare", [])]
     arrays, fitted = _read(directory)
-    _check_shapes(estimator, arrays, fitted, directory)
-    for name in list(arrays):
-        if "/" not in name:
-            setattr(estimator, name, arrays[name])
+    expected = estimator.fitted_shapes(fitted["n_features_in_"])
     for index, step in enumerate(steps):
-        for name in step.fitted:
-            if f"prepare/{index}/{name}" not in arrays:
-                raise InputError(f"{directory.weights} lacks {name} of preparation step {index}; the run is damaged")
-            setattr(step, name, arrays[f"prepare/{index}/{name}"])
         step.n_features_in_ = fitted["n_features_in_"]
+        expected |= {f"prepare/{index}/{name}": None for name in step.fitted}
+    _check(arrays, expected, directory)
+    # Only what the estimator is known to have: the names in a file from elsewhere decide nothing.
+    for name in expected:
+        head, _, tail = name.partition("/")
+        number, _, attribute = tail.partition("/")
+        setattr(steps[int(number)] if tail else estimator, attribute or head, arrays[name])
     estimator.restore(
         {name.removeprefix("solver/"): array for name, array in arrays.items() if name.startswith("solver/")},
         fitted,
@@ -76,25 +107,32 @@ def _read(directory: RunDirectory) -> tuple[dict[str, NDArray], dict[str, Any]]:
     try:
         with safe_open(directory.weights, framework="numpy") as file:
             fitted = json.loads(file.metadata()["fitted"])
-            return {name: file.get_tensor(name) for name in file.keys()}, fitted  # noqa: SIM118
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a file, no dictionary)
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         raise InputError(f"{directory.weights} is damaged ({error}); the run must be made again") from None
+    for name, kind in _FITTED.items():
+        if not isinstance(fitted, dict) or not isinstance(fitted.get(name), kind):
+            raise InputError(f"{directory.weights} has no valid {name}; the run is damaged and must be made again")
+    return arrays, fitted
 
 
-def _check_shapes(
-    estimator: SparseLearner, arrays: dict[str, NDArray], fitted: dict[str, Any], directory: RunDirectory
+def _check(
+    arrays: dict[str, NDArray], expected: dict[str, tuple[int | None, ...] | None], directory: RunDirectory
 ) -> None:
-    expected = estimator.parameter_shapes(int(fitted["n_features_in_"]))
     for name, shape in expected.items():
         if name not in arrays:
-            raise InputError(f"{directory.weights} has no {name}; the run is damaged")
-        if arrays[name].shape != shape:
+            raise InputError(f"{directory.weights} has no {name}; the run is damaged and must be made again")
+        array = arrays[name]
+        if shape is not None and (
+            array.ndim != len(shape) or any(n not in (None, m) for n, m in zip(shape, array.shape, strict=True))
+        ):
+            wanted = ", ".join("any" if n is None else str(n) for n in shape)
             raise InputError(
-                f"{directory.weights} holds {name} of shape {arrays[name].shape}, but {directory}/spec.json asks for "
-                f"{shape}; the two do not belong together"
+                f"{directory.weights} holds {name} of shape {array.shape}, but {directory}/spec.json asks for "
+                f"({wanted}); the two do not belong together"
             )
-        if not np.isfinite(arrays[name]).all():
-            raise InputError(f"{directory.weights} holds values in {name} that are not finite; the run is damaged")
+        if array.dtype.kind not in "fi" or not np.isfinite(array).all():
+            raise InputError(f"{directory.weights} holds values in {name} that are no finite numbers; it is damaged")
 
 
 def resume(path: str | os.PathLike[str], X: Any = None) -> Any:
@@ -135,9 +173,9 @@ def resume(path: str | os.PathLike[str], X: Any = None) -> Any:
 def _resume_array(directory: RunDirectory, spec: dict[str, Any], X: Any) -> None:
     if X is None:
         raise InputError(f"the run {directory} was begun on an array; give it as X")
-    estimator = from_spec(spec["estimator"], SparseLearner)
+    estimator = built(spec["estimator"], SparseLearner, directory)
     source = estimator.source_of(X)
-    if source.fingerprint != spec["data"]["fingerprint"]:
+    if source.fingerprint != spec.get("data", {}).get("fingerprint"):
         raise InputError(f"X is not the data that the run {directory} was begun on: its fingerprint differs")
     split = estimator.split(source.shape[0], spec["seed"])
     estimator.fit_source(source, split, seed=spec["seed"], directory=directory)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,9 +14,9 @@ from rarefire.component import Component, find, from_spec, label, to_spec
 from rarefire.data.source import Source
 from rarefire.errors import InputError
 from rarefire.estimators.base import SparseLearner, versions
-from rarefire.estimators.load import load_parts
-from rarefire.runs import Picture, Trained, Watch, finish, train
-from rarefire.settings import apply
+from rarefire.estimators.load import built, load_parts
+from rarefire.runs import Picture, Trained, Watch, check, finish, train
+from rarefire.settings import OPTION_OF, apply
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,9 @@ def recipe_spec(
         recipe.set_params(source=source)
     apply(recipe, [(key, value) for key, value in pairs if key.partition("__")[0] in own])
     for_estimator = [(key, value) for key, value in pairs if key.partition("__")[0] not in own]
-    arms = _configured(recipe, for_estimator, device)
+    arms = _configured(recipe, for_estimator, device, own)
+    for arm in arms:
+        check(arm.source, [], arm.estimator, arm.estimator.random_state)
     first = arms[0]
     return {
         "kind": "recipe",
@@ -101,7 +103,7 @@ def recipe_spec(
             "document": cls.document,
             "preset": preset,
             "settings": to_spec(recipe),
-            "set": [[key, value] for key, value in for_estimator],
+            "set": [[key, to_spec(value)] for key, value in for_estimator],
             "device": device,
         },
         "data": {
@@ -121,8 +123,13 @@ def recipe_spec(
 def go_on(directory: RunDirectory, spec: dict[str, Any], watch: Watch) -> None:
     """Train every arm that is not trained yet, the run's own last, then measure and finish."""
     load_all()
-    recipe = from_spec(spec["recipe"]["settings"], Recipe)
-    arms = _configured(recipe, spec["recipe"]["set"], spec["recipe"]["device"])
+    part = spec["recipe"]
+    for key, kind in (("settings", dict), ("set", list), ("device", str)):
+        if not isinstance(part.get(key), kind):
+            raise InputError(f"{directory}/spec.json has no valid '{key}' of its recipe; the run must be made again")
+    recipe = built(part["settings"], Recipe, directory)
+    pairs = [(key, from_spec(value)) for key, value in part["set"]]
+    arms = _configured(recipe, pairs, part["device"])
     if arms[0].source.fingerprint != spec["data"]["fingerprint"]:
         raise InputError(f"the data of {directory} have changed since it began (fingerprint); begin a new run")
     trained: dict[str, Trained] = {}
@@ -144,10 +151,13 @@ def go_on(directory: RunDirectory, spec: dict[str, Any], watch: Watch) -> None:
     finish(directory, in_order[0], recipe.measure(in_order), recipe.pictures(in_order))
 
 
-def _configured(recipe: Recipe, pairs: Sequence[Sequence[Any]], device: str) -> list[Arm]:
+def _configured(recipe: Recipe, pairs: Sequence[tuple[str, Any]], device: str, also: Collection[str] = ()) -> list[Arm]:
     arms = recipe.arms()
+    if not arms:
+        raise InputError(f"{recipe!r} trains nothing; ask for at least one machine")
+    options = {key: option for key, option in OPTION_OF.items() if key != "validation_fraction"}
     for arm in arms:
         if isinstance(arm.estimator, SparseLearner):
-            apply(arm.estimator.set_params(device=device), [(key, value) for key, value in pairs])
+            apply(arm.estimator.set_params(device=device), pairs, also, options)
             arm.estimator.check_arguments()
     return arms

@@ -36,7 +36,7 @@ class LinesUnits(Recipe):
     repeats : int
         Machines for each number of units; figures are medians over them.
     units : tuple of int
-        The numbers of hidden units; the last one is the run's own.
+        The numbers of hidden units; the largest is the run's own. Laws are fitted to three or more.
     n_samples : int
         Pictures, a tenth of them held out.
     """
@@ -90,6 +90,8 @@ class LinesUnits(Recipe):
                     elif name == "active_mean":
                         entry = against(entry, 100, self.document, tolerance=20, better="equal")
                 entries.append(entry)
+        if len(by_size) < 3:
+            return entries
         sizes, costs = curve(by_size, "cost")
         for what, values in (("cost", costs), ("ln cost", np.log(costs))):
             for law, f in LAWS.items():
@@ -142,7 +144,7 @@ def cost_by_size(by_size: dict[int, dict[str, dict[str, Any]]]) -> Figure:
         axes.plot(sizes, costs, style, marker="o", markersize=4, color=colour, label=label)
     sizes, costs = curve(by_size, "cost")
     fine = np.geomspace(sizes[0], sizes[-1], 200)
-    for (law, f), style in zip(LAWS.items(), (":", "-.", "--"), strict=True):
+    for (law, f), style in zip(LAWS.items() if len(sizes) > 2 else (), (":", "-.", "--"), strict=False):
         line = np.polyfit(f(sizes), np.log(costs), 1)
         axes.plot(fine, np.exp(np.polyval(line, f(fine))), linestyle=style, color="0.45", label=f"ln cost, {law} law")
     axes.set_xscale("log")

@@ -1,0 +1,99 @@
+"""Helpers that several test modules share: the command line in this process and in others, and what a folder holds."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from rarefire.cli import main
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def cli():
+    """Run the command line in this process, which saves the seconds that torch takes to start."""
+
+    def call(*words: object) -> Outcome:
+        out, err = io.StringIO(), io.StringIO()
+        before = sys.argv
+        sys.argv = ["rarefire", *map(str, words)]
+        try:
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                main()
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+        finally:
+            sys.argv = before
+        return Outcome(code, out.getvalue(), err.getvalue())
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def process():
+    """Start a process of the command line, on one thread; what is still running at the end is killed."""
+    running: list[subprocess.Popen] = []
+
+    def start(*words: object, cwd: Path) -> subprocess.Popen:
+        running.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "rarefire", *map(str, words)],
+                cwd=cwd,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        return running[-1]
+
+    yield start
+    for one in running:
+        if one.poll() is None:
+            one.kill()
+        one.communicate()
+
+
+@pytest.fixture(scope="session")
+def finished(process):
+    """Run the command line as a process until it ends."""
+
+    def run(*words: object, cwd: Path) -> Outcome:
+        one = process(*words, cwd=cwd)
+        out, err = one.communicate(timeout=240)
+        return Outcome(one.returncode, out, err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def contents():
+    """Every file below a folder with its bytes, and every folder."""
+
+    def read(folder: Path) -> dict[str, bytes | None]:
+        return {
+            str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")
+        }
+
+    return read
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Leave out the figures and the search for edges, which take longer than the fits of these tests."""
+    monkeypatch.setattr("rarefire.runs.standard_figures", lambda table, trained: [])
+    monkeypatch.setattr("rarefire.runs.edge_metrics", lambda table: [])

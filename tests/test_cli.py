@@ -1,0 +1,539 @@
+"""The command line: what it writes, what it says, and what wrong input gets."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from PIL import Image
+from safetensors import safe_open
+
+import rarefire as rf
+from rarefire.data.open import open_source
+
+#: A fit of a moment.
+QUICK = ["--set", "n_iter=2", "--set", "n_components=5", "--device", "cpu"]
+
+FILES = {
+    "spec.json",
+    "weights.safetensors",
+    "features.safetensors",
+    "history.jsonl",
+    "timing.jsonl",
+    "metrics.json",
+    "report.html",
+    "figures",
+    "figures/activity.png",
+    "figures/cost.png",
+    "figures/features.png",
+    "figures/captions.json",
+}
+
+
+def write_inputs(folder):
+    """One small file of each kind, values in [0, 1] with structure to learn."""
+    rng = np.random.default_rng(0)
+    values = (rng.random((60, 1)) > rng.random(20)).astype(np.float32)
+    np.save(folder / "rows.npy", values)
+    np.save(folder / "narrow.npy", values[:, :7])
+    header = ",".join(f"word{i}" for i in range(20))
+    (folder / "table.csv").write_text(header + "\n" + "\n".join(",".join(map(str, row)) for row in values))
+    sp.save_npz(folder / "sparse.npz", sp.csr_array(values))
+    idx = struct.pack(">4B3I", 0, 0, 8, 3, 60, 4, 5) + (values * 255).astype(np.uint8).tobytes()
+    (folder / "some-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx))
+    (folder / "pictures").mkdir()
+    for number, row in enumerate(values[:12]):
+        Image.fromarray((row.reshape(4, 5) * 255).astype(np.uint8)).save(folder / "pictures" / f"{number}.png")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_inputs(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory, finished):
+    """A run on real images, made by a real process."""
+    folder = tmp_path_factory.mktemp("digits")
+    outcome = finished("fit", "digits", *QUICK, "--out", "run", cwd=folder)
+    return folder / "run", outcome
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory, cli):
+    """A run whose rows were prepared."""
+    folder = tmp_path_factory.mktemp("prepared")
+    np.save(folder / "x.npy", np.random.default_rng(1).normal(size=(50, 6)))
+    step = "ClipRescale:low=0,high=1"
+    outcome = cli("fit", folder / "x.npy", *QUICK, "--prepare", step, "--quiet", "--out", folder / "run")
+    assert outcome.code == 0, outcome.err
+    return folder
+
+
+def check_run(run, contents):
+    held = contents(run)
+    assert set(held) == FILES
+    spec, metrics = json.loads(held["spec.json"]), json.loads(held["metrics.json"])["metrics"]
+    assert {"format", "kind", "estimator", "data", "seed", "versions"} <= set(spec)
+    assert spec["data"]["fingerprint"].startswith("sha256:")
+    assert {"cost", "cv_cost", "active_mean", "dead_units"} <= {entry["name"] for entry in metrics}
+    assert all(np.isfinite(entry["value"]) for entry in metrics)
+    records = [json.loads(line) for line in held["history.jsonl"].splitlines()]
+    assert [record["epoch"] for record in records] == [1, 2]
+    assert all({"cost", "validation_cost", "free_energy_gap"} <= set(record) for record in records)
+    with safe_open(run / "weights.safetensors", framework="numpy") as file:
+        assert file.get_tensor("components_").shape == (5, spec["data"]["n_features"])
+    for name in FILES:
+        if name.endswith(".png"):
+            with Image.open(run / name) as image:
+                image.verify()
+    assert held["report.html"].lower().startswith(b"<!doctype html>")
+
+
+# What goes well ---------------------------------------------------------------------------------------------------
+
+
+def test_fit_in_a_process(digits, contents):
+    run, outcome = digits
+    assert outcome.code == 0, outcome.err
+    check_run(run, contents)
+    assert outcome.out.splitlines()[-1] == str(Path("run", "report.html"))
+    assert "cv_cost" in outcome.out
+    assert "epoch 2/2" in outcome.err
+    assert "epoch" not in outcome.out
+    assert "Warning" not in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("source", "options"),
+    [
+        ("rows.npy", []),
+        ("table.csv", []),
+        ("sparse.npz", []),
+        ("some-images-idx3-ubyte.gz", []),
+        ("pictures", ["--validation", "0.25"]),
+        ("pictures", ["--patch", "3", "--set", "batch_size=500"]),
+    ],
+)
+def test_fit_on_every_kind_of_source(here, cli, contents, source, options):
+    outcome = cli("fit", source, *QUICK, *options, "--quiet", "--out", "run")
+    assert outcome.code == 0, outcome.err
+    assert outcome.err == ""
+    check_run(here / "run", contents)
+    again = cli("resume", "run", "--quiet")
+    assert (again.code, again.out, again.err) == (0, outcome.out, "")
+
+
+def test_a_run_without_a_name_gets_a_new_directory(here, undrawn, cli):
+    pages = [cli("fit", "rows.npy", *QUICK).out.splitlines()[-1] for _ in range(2)]
+    assert pages == ["runs/rows-BernoulliRBM/report.html", "runs/rows-BernoulliRBM-2/report.html"]
+    assert cli("fit", "rows.npy", *QUICK, "--overwrite").out.splitlines()[-1] == pages[0]
+
+
+def test_json_gives_json_lines_alone(here, undrawn, cli):
+    outcome = cli("fit", "rows.npy", *QUICK, "--json", "--out", "run")
+    events = [json.loads(line) for line in outcome.out.splitlines()]
+    assert [event["event"] for event in events] == ["FitStarted", "EpochEnded", "EpochEnded", "FitEnded", "RunFinished"]
+    assert events[-1]["metrics"] == json.loads(Path("run/metrics.json").read_text())["metrics"]
+    assert outcome.err == ""
+
+
+def test_settings_reach_the_estimator(here, undrawn, cli):
+    pairs = ["penalty=MeanActivity", "penalty__target=0.02", "learning_rate=Switch", "learning_rate__first=0.2"]
+    words = [word for pair in pairs for word in ("--set", pair)]
+    assert cli("fit", "rows.npy", *QUICK, *words, "--seed", "3", "--validation", "0.5", "--out", "run").code == 0
+    estimator = rf.load("run")
+    assert estimator.penalty == rf.penalties.MeanActivity(target=0.02)
+    assert estimator.learning_rate == rf.schedules.Switch(first=0.2)
+    assert estimator.seed_ == 3
+    assert len(estimator.validation_indices_) == 30
+    assert [record["learning_rate"] for record in estimator.history_] == [0.2, 0.9]
+
+
+def test_encode_is_transform(digits, prepared, tmp_path, cli):
+    for run, source in ((digits[0], "digits"), (prepared / "run", str(prepared / "x.npy"))):
+        rows = open_source(source)
+        expected = rf.load(run).transform(rows.rows(slice(0, rows.shape[0])))
+        for name in ("codes.npy", "codes.npz"):
+            outcome = cli("encode", run, source, "-o", tmp_path / name)
+            assert outcome.code == 0, outcome.err
+            assert outcome.out == f"{tmp_path / name}: {rows.shape[0]} rows of 5 features\n"
+        codes = np.load(tmp_path / "codes.npy")
+        assert codes.dtype == expected.dtype
+        np.testing.assert_array_equal(codes, expected)
+        np.testing.assert_array_equal(sp.load_npz(tmp_path / "codes.npz").toarray(), expected)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["codes.npy", "codes.npz"]
+
+
+def test_prepared_rows_lie_between_the_bounds(prepared):
+    rows = rf.load(prepared / "run")[:-1].transform(np.load(prepared / "x.npy"))
+    assert rows.min() >= 0
+    assert rows.max() <= 1
+
+
+def test_show_and_report(digits, cli, monkeypatch):
+    run, _ = digits
+    shown = cli("show", run)
+    assert shown.code == 0
+    for word in ("complete", "BernoulliRBM, seed 0", "digits, 1797 rows of 64", "cost over 2 epochs", "cv_cost"):
+        assert word in shown.out
+    page = (run / "report.html").read_bytes()
+    (run / "report.html").unlink()
+    assert cli("report", run).out == f"{run / 'report.html'}\n"
+    assert (run / "report.html").read_bytes() == page
+
+
+def test_names_with_markup_stay_text(here, undrawn, cli):
+    run = here / "[red]a[/nothing]"
+    assert cli("fit", "rows.npy", *QUICK, "--out", run).code == 0
+    assert str(run) in cli("show", run).out.replace("\n", "")
+
+
+def test_list(cli):
+    listed = cli("list")
+    assert listed.code == 0
+    for word in ("lines-units", "photos", "BernoulliRBM", "MeanActivity", "Switch", "ClipRescale"):
+        assert word in listed.out
+    estimators = cli("list", "estimators").out
+    assert "BernoulliRBM" in estimators
+    assert "photos" not in estimators
+
+
+@pytest.mark.parametrize("command", [[], ["fit"], ["run"], ["resume"], ["encode"], ["show"], ["report"], ["list"]])
+def test_help(cli, command):
+    outcome = cli(*command, "--help")
+    assert outcome.code == 0
+    assert outcome.out.startswith("Usage: rarefire")
+    assert outcome.err == ""
+
+
+def test_module_and_script_are_the_same(tmp_path, finished):
+    script = Path(sys.executable).with_name("rarefire")
+    for words in (["--version"], ["fit", "--help"], ["fit"]):
+        outcome = finished(*words, cwd=tmp_path)
+        if words == ["--version"]:
+            assert outcome.out == f"rarefire {rf.__version__}\n"
+        if script.exists():
+            other = subprocess.run([script, *words], capture_output=True, text=True, cwd=tmp_path)
+            assert (other.returncode, other.stdout, other.stderr) == (outcome.code, outcome.out, outcome.err)
+
+
+def test_run_and_overwrite(here, cli, contents):
+    assert cli("fit", "rows.npy", *QUICK, "--out", "run").code == 0
+    before = contents(here / "run")
+    outcome = cli("fit", "rows.npy", *QUICK, "--seed", "1", "--out", "run")
+    refused(outcome, 2, ["run holds a finished run", "--overwrite"])
+    assert contents(here / "run") == before
+    assert cli("fit", "rows.npy", *QUICK, "--seed", "1", "--out", "run", "--overwrite").code == 0
+    check_run(here / "run", contents)
+    assert rf.load("run").seed_ == 1
+    # A refused replacement leaves the old run alone.
+    before = contents(here / "run")
+    refused(cli("fit", "nan.npy", *QUICK, "--out", "run", "--overwrite"), 2, ["nan.npy"])
+    refused(cli("fit", "rows.npy", "--set", "n_iter=-1", "--out", "run", "--overwrite"), 2, ["n_iter=-1"])
+    assert contents(here / "run") == before
+
+
+def test_resume_from_elsewhere_finds_a_relative_source(here, undrawn, cli, monkeypatch):
+    for source in ("rows.npy", "pictures"):
+        run = here / f"run-{source}"
+        assert cli("fit", source, *QUICK, "--validation", "0.25", "--out", run).code == 0
+        weights = (run / "weights.safetensors").read_bytes()
+        (run / "weights.safetensors").unlink()
+        (here / "elsewhere").mkdir(exist_ok=True)
+        monkeypatch.chdir(here / "elsewhere")
+        assert cli("resume", run).code == 0
+        assert (run / "weights.safetensors").read_bytes() == weights
+        monkeypatch.chdir(here)
+
+
+# What goes wrong --------------------------------------------------------------------------------------------------
+
+
+def refused(outcome, code, words):
+    assert outcome.code == code, outcome
+    assert outcome.out == ""
+    assert outcome.err.startswith("rarefire: ")
+    assert outcome.err.count("\n") == 1
+    assert outcome.err.endswith("\n")
+    for word in words:
+        assert word in outcome.err
+
+
+def sets(*pairs):
+    return [word for pair in pairs for word in ("--set", pair)]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["absent.npy"], ["'absent.npy' is no file or folder"]),
+        (["x" * 3000], ["is no file or folder"]),
+        (["digts"], ["did you mean 'digits'"]),
+        (["empty.npy"], ["empty.npy is empty"]),
+        (["empty.csv"], ["empty.csv is empty"]),
+        (["nan.npy"], ["nan.npy", "row 1, column 2"]),
+        (["cube.npy"], ["cube.npy"]),
+        (["onerow.npy"], ["leaves 0 rows held out"]),
+        (["objects.npy"], ["objects.npy"]),
+        (["rows.npy", "--estimator", "BernouliRBM"], ["did you mean 'BernoulliRBM'"]),
+        (["rows.npy", "--estimator", "os.system"], ["no estimator named 'os.system'"]),
+        (["rows.npy", "--prepare", "Clip"], ["ClipRescale"]),
+        (["rows.npy", "--prepare", "ClipRescale:lo=0"], ["did you mean 'low'"]),
+        (["rows.npy", "--prepare", "ClipRescale:low=zero"], ["low='zero' of ClipRescale must be a finite number"]),
+        (["rows.npy", "--prepare", "ClipRescale:low"], ["--prepare 'low' is not of the form key=value"]),
+        (["rows.npy", "--prepare", "Standardise"], ["[0, 1]", "--prepare", "Rescale"]),
+        (["photos", "--estimator", "BernoulliRBM"], ["photos", "[0, 1]", "--prepare", "Rescale"]),
+        (["rows.npy", "--patch", "3"], ["--patch does not apply"]),
+        (["pictures", "--patch", "30"], ["too small", "--patch 4"]),
+        (["rows.npy", "--column", "a"], ["--column does not apply"]),
+        (["rows.npy", "--validation", "1.0"], ["validation_fraction=1.0"]),
+        (["rows.npy", "--validation", "0.001"], ["leaves 0 rows held out"]),
+        (["rows.npy", "--device", "abacus"], ["device 'abacus'"]),
+        (["rows.npy", "--out", "rows.npy"], ["rows.npy is a file"]),
+        (["rows.npy", "--out", "rows.npy/run"], ["rows.npy is a file"]),
+        (["rows.npy", "--out", "pictures"], ["belong to no run"]),
+        (["rows.npy", "--out", "pictures", "--overwrite"], ["belong to no run"]),
+        (["rows.npy", *sets("n_component=3")], ["did you mean 'n_components'"]),
+        (["rows.npy", *sets("n_components=0")], ["n_components=0"]),
+        (["rows.npy", *sets("n_components=many")], ["n_components='many'"]),
+        (["rows.npy", *sets("n_components={1: 2}")], ["n_components={1: 2}"]),
+        (["rows.npy", *sets("learning_rate=-1")], ["learning_rate=-1"]),
+        (["rows.npy", *sets("learning_rate=fast")], ["no schedule named 'fast'"]),
+        (["rows.npy", *sets("learning_rate__first=0.2")], ["--set learning_rate=NAME"]),
+        (["rows.npy", *sets("learning_rate=Switch", "learning_rate__frst=1")], ["did you mean 'first'"]),
+        (["rows.npy", *sets("learning_rate=Switch", "learning_rate__first=x")], ["first='x' of Switch"]),
+        (["rows.npy", *sets("penalty=MeanActivty")], ["did you mean 'MeanActivity'"]),
+        (["rows.npy", *sets("penalty=MeanActivity", "penalty__target=low")], ["target='low' of MeanActivity"]),
+        (["rows.npy", *sets("penalty=MeanActivity", "penalty__target=True")], ["target=True of MeanActivity"]),
+        (["rows.npy", *sets("penalty=MeanActivity", "penalty__target=1e999")], ["target=inf of MeanActivity"]),
+        (["rows.npy", *sets("penalty=MeanActivity", "penalty__scale=cat")], ["scale='cat'"]),
+        (["rows.npy", *sets("penalty=KLDivergence", "penalty__target=2")], ["target=2"]),
+        (["rows.npy", *sets("penalty=3")], ["penalty=3"]),
+        (["rows.npy", *sets("random_state=3")], ["use --seed"]),
+        (["rows.npy", *sets("device=cpu")], ["use --device"]),
+        (["rows.npy", *sets("momentum")], ["not of the form key=value"]),
+        (["rows.npy", *sets("=3")], ["not of the form key=value"]),
+        (["rows.npy", *sets("early_stopping=true"), "--validation", "0"], ["early_stopping needs held-out rows"]),
+    ],
+)
+def test_fit_refuses(here, cli, contents, words, expected):
+    Path("empty.npy").write_bytes(b"")
+    Path("empty.csv").write_bytes(b"")
+    holes = np.ones((5, 4))
+    holes[1, 2] = np.nan
+    np.save("nan.npy", holes)
+    np.save("cube.npy", np.ones((2, 3, 4, 5, 6)))
+    np.save("onerow.npy", np.ones((1, 4)))
+    np.save("objects.npy", np.array([{}, {}], dtype=object), allow_pickle=True)
+    before = contents(here)
+    out = [] if "--out" in words else ["--out", "out"]
+    refused(cli("fit", *words, *out), 2, expected)
+    assert contents(here) == before
+
+
+def test_divergence_is_a_failure_and_no_bad_input(here, cli):
+    outcome = cli("fit", "rows.npy", *QUICK, *sets("learning_rate=1e38", "momentum=0.9"), "--quiet", "--out", "out")
+    refused(outcome, 1, ["diverged", "learning_rate"])
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["line"], ["did you mean 'lines'"]),
+        (["lines", "--preset", "better"], ["no preset 'better'", "best"]),
+        (["lines", "--source", "digits"], ["takes no --source"]),
+        (["lines", *sets("n_sample=30")], ["did you mean 'n_samples'"]),
+        (["lines", *sets("gibbs_step=3")], ["did you mean 'gibbs_steps'"]),
+        (["lines", *sets("repeats=0")], ["trains nothing"]),
+        (["lines", *sets("repeats=two")], ["repeats='two' of lines must be a whole number"]),
+        (["lines", *sets("n_samples=0")], ["n_samples=0"]),
+        (["lines", *sets("n_samples=4", "repeats=1")], ["leaves 0 rows held out"]),
+        (["lines", *sets("n_components=-3")], ["n_components=-3"]),
+        (["lines", *sets("preset=best")], ["use --preset"]),
+        (["lines", *sets("random_state=1")], ["use --seed"]),
+        (["lines-units", *sets("units=few")], ["units='few' of lines-units", "several"]),
+        (["lines-units", *sets("units=()", "repeats=1")], ["trains nothing"]),
+    ],
+)
+def test_run_refuses(here, cli, contents, words, expected):
+    before = contents(here)
+    refused(cli("run", *words, "--out", "out"), 2, expected)
+    assert contents(here) == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["fit"],
+        ["fit", "digits", "--sed", "3"],
+        ["fit", "digits", "--seed", "-1"],
+        ["fit", "digits", "--seed", "one"],
+        ["fit", "digits", "--validation", "2"],
+        ["fit", "digits", "--patch", "0"],
+        ["fit", "digits", "--checkpoint-every", "-1"],
+        ["fit", "digits", "digits"],
+        ["encode", "run", "digits"],
+        ["list", "animals"],
+        ["train", "digits"],
+        [],
+    ],
+)
+def test_usage_errors(here, cli, contents, words):
+    before = contents(here)
+    outcome = cli(*words)
+    assert outcome.code == 2
+    assert "Usage: rarefire" in outcome.err + outcome.out
+    assert "Traceback" not in outcome.err
+    assert contents(here) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["encode", "RUN", "narrow.npy", "-o", "codes.npy"], ["narrow.npy has 7 columns", "trained on 6"]),
+        (["encode", "RUN", "six.npy", "-o", "codes.txt"], [".npy nor in .npz"]),
+        (["encode", "RUN", "six.npy", "-o", "absent/codes.npy"], ["folder absent", "make it first"]),
+        (["encode", "RUN", "six.npy", "-o", "folder.npy"], ["folder.npy is a folder"]),
+        (["encode", "RUN", "absent.npy", "-o", "codes.npy"], ["absent.npy"]),
+        (["encode", "pictures", "six.npy", "-o", "codes.npy"], ["pictures is no run"]),
+        (["resume", "absent"], ["absent is no run"]),
+        (["show", "absent"], ["absent is no run"]),
+        (["report", "pictures"], ["pictures is no run"]),
+    ],
+)
+def test_other_commands_refuse(here, cli, contents, prepared, words, expected):
+    np.save("six.npy", np.ones((3, 6)))
+    Path("folder.npy").mkdir()
+    before = contents(here)
+    refused(cli(*[prepared / "run" if word == "RUN" else word for word in words]), 2, expected)
+    assert contents(here) == before
+
+
+def test_what_only_a_command_line_run_can_do(here, cli):
+    rf.BernoulliRBM(n_components=2, n_iter=1, random_state=0).fit(np.load("rows.npy")).save("saved")
+    refused(cli("report", "saved"), 2, ["no finished run of the command line"])
+    assert "BernoulliRBM" in cli("show", "saved").out
+    assert cli("encode", "saved", "rows.npy", "-o", "codes.npy").code == 0
+
+
+# Run directories from elsewhere -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def copy(prepared, tmp_path):
+    """A copy of a finished run, to be damaged."""
+    import shutil
+
+    return shutil.copytree(prepared / "run", tmp_path / "copy")
+
+
+def edit(path, change):
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+
+
+def rewrite(path, change):
+    from safetensors.numpy import load_file, save_file
+
+    arrays = load_file(path)
+    with safe_open(path, framework="numpy") as file:
+        metadata = file.metadata()
+    change(arrays, metadata)
+    save_file(arrays, path, metadata)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "word"),
+    [
+        ("weights.safetensors", lambda p: p.write_bytes(p.read_bytes()[:-100]), "damaged"),
+        ("weights.safetensors", lambda p: p.write_bytes(b""), "damaged"),
+        ("weights.safetensors", lambda p: p.write_bytes(b"\xff" * 64), "damaged"),
+        ("weights.safetensors", lambda p: rewrite(p, lambda a, m: m.pop("fitted")), "damaged"),
+        ("weights.safetensors", lambda p: rewrite(p, lambda a, m: m.update(fitted="[]")), "n_iter_"),
+        ("weights.safetensors", lambda p: rewrite(p, lambda a, m: a.pop("components_")), "components_"),
+        ("weights.safetensors", lambda p: rewrite(p, lambda a, m: a.pop("h_samples_")), "h_samples_"),
+        ("weights.safetensors", lambda p: rewrite(p, lambda a, m: a.pop("prepare/0/range_")), "prepare/0/range_"),
+        ("weights.safetensors", lambda p: rewrite(p, lambda a, m: a.update(components_=np.ones((2, 3)))), "shape"),
+        (
+            "weights.safetensors",
+            lambda p: rewrite(p, lambda a, m: a["intercept_hidden_"].fill(np.nan)),
+            "intercept_hidden_",
+        ),
+        ("spec.json", lambda p: edit(p, lambda s: s.update(format=2)), "format 2"),
+        ("spec.json", lambda p: edit(p, lambda s: s.pop("format")), "format None"),
+        ("spec.json", lambda p: edit(p, lambda s: s.pop("kind")), "'kind'"),
+        ("spec.json", lambda p: edit(p, lambda s: s.update(kind="zip")), "'kind'"),
+        ("spec.json", lambda p: edit(p, lambda s: s.pop("estimator")), "'estimator'"),
+        ("spec.json", lambda p: edit(p, lambda s: s.update(data={})), "fingerprint"),
+        ("spec.json", lambda p: edit(p, lambda s: s["estimator"].update({"class": "os.system"})), "os.system"),
+        ("spec.json", lambda p: edit(p, lambda s: s["estimator"].update({"class": "rarefire.runs.go_on"})), "go_on"),
+        ("spec.json", lambda p: edit(p, lambda s: s["estimator"].update({"class": 3})), "not part of rarefire"),
+        (
+            "spec.json",
+            lambda p: edit(p, lambda s: s["estimator"].update({"class": "rarefire.preprocess.Rescale"})),
+            "Rescale",
+        ),
+        ("spec.json", lambda p: edit(p, lambda s: s["estimator"].update(arguments=[1])), "cannot be understood"),
+        ("spec.json", lambda p: edit(p, lambda s: s["estimator"]["arguments"].update(n_components=9)), "shape"),
+        (
+            "spec.json",
+            lambda p: edit(p, lambda s: s["estimator"]["arguments"].update(penalty={"class": "os.system"})),
+            "os.system",
+        ),
+        ("spec.json", lambda p: edit(p, lambda s: s["prepare"].append({"class": "shutil.rmtree"})), "shutil.rmtree"),
+        ("spec.json", lambda p: p.write_text("{"), "cannot be read"),
+        ("spec.json", lambda p: p.write_text("[]"), "no JSON object"),
+        ("spec.json", lambda p: p.write_bytes(b"\xff\xfe"), "cannot be read"),
+        ("history.jsonl", lambda p: p.write_text("{]\n{}\n"), "damaged"),
+        ("history.jsonl", lambda p: p.write_text("3\n"), "no records"),
+    ],
+)
+def test_a_damaged_run_is_not_loaded(copy, tmp_path, cli, contents, name, damage, word):
+    damage(copy / name)
+    np.save(tmp_path / "six.npy", np.ones((3, 6)))
+    before = contents(tmp_path)
+    refused(cli("encode", copy, tmp_path / "six.npy", "-o", tmp_path / "codes.npy"), 2, [str(copy), word])
+    with pytest.raises(ValueError, match=word.replace("(", r"\(")):
+        rf.load(copy)
+    assert contents(tmp_path) == before
+
+
+def test_names_in_a_weights_file_decide_nothing(copy):
+    rewrite(copy / "weights.safetensors", lambda arrays, _: arrays.update(fit=np.ones(1), __class__=np.ones(1)))
+    estimator = rf.load(copy)[-1]
+    assert callable(estimator.fit)
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "text"),
+    [
+        ("show", "metrics.json", "{}"),
+        ("show", "metrics.json", '{"metrics": [{}]}'),
+        ("show", "history.jsonl", "{]\n"),
+        ("report", "features.safetensors", "nothing"),
+        ("report", "metrics.json", "["),
+    ],
+)
+def test_a_damaged_run_is_not_shown(copy, cli, contents, command, name, text):
+    (copy / name).write_text(text)
+    before = contents(copy)
+    refused(cli(command, copy), 2, [str(copy / name)])
+    assert contents(copy) == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_place_without_the_right_to_write(here, cli):
+    (here / "locked").mkdir(mode=0o500)
+    refused(cli("fit", "rows.npy", *QUICK, "--quiet", "--out", "locked/run"), 1, ["locked", "cannot be written"])

@@ -1,0 +1,486 @@
+"""Runs that stop and go on: the same bits as runs that were left alone."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import rarefire as rf
+from rarefire import penalties, recipes, runs, schedules
+from rarefire.artifact import RunDirectory
+from rarefire.checkpoint import TrainState
+from rarefire.data.open import open_source
+from rarefire.errors import InputError, Interrupted, RunError
+from rarefire.preprocess import ClipRescale, Standardise
+
+SAME = ("weights.safetensors", "history.jsonl", "metrics.json", "features.safetensors", "report.html")
+
+pytestmark = pytest.mark.usefixtures("undrawn")
+
+#: One setting of everything that a checkpoint must hold. 45 training rows make 6 batches, the last one short.
+CONFIGURATIONS = {
+    "PCD": {},
+    "PCD with other chains": {"n_chains": 3, "gibbs_steps": 2},
+    "CD": {"persistent": False, "chain_visible": "mean", "positive_hidden": "sample"},
+    "momentum": {"momentum": 0.7},
+    "schedules": {
+        "learning_rate": schedules.Linear(0.2, 0.01),
+        "momentum": schedules.Switch(0.5, 0.9, when=0.4),
+    },
+    "averaging": {"averaging": 0.8, "persistent": False},
+    "early stopping": {"early_stopping": True, "n_iter_no_change": 1, "tol": 0.02, "n_iter": 9},
+    "best of averages": {"early_stopping": True, "n_iter_no_change": 2, "averaging": 0.5, "learning_rate": 3.0},
+    "weight decay": {"weight_decay": penalties.L2(0.01)},
+    "penalty": {"penalty": penalties.MeanActivity(target=0.1, strength=2.0)},
+    "full batch": {"batch_size": None, "momentum": 0.5},
+}
+
+
+@pytest.fixture
+def rows(tmp_path):
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "rows.npy", (rng.random((50, 1)) > rng.random(12)).astype(np.float32))
+    return tmp_path / "rows.npy"
+
+
+def machine(**arguments):
+    defaults = {"n_components": 6, "n_iter": 4, "batch_size": 8, "device": "cpu", "validation_fraction": 0.1}
+    return rf.BernoulliRBM(**{**defaults, **arguments})
+
+
+def begin(path, source, estimator, steps=(), seed=0):
+    where = {"where": str(source), "patch": None, "column": None, "seed": seed}
+    directory = RunDirectory(path)
+    directory.create(runs.fit_spec(where, open_source(**where), list(steps), estimator, seed))
+    return directory
+
+
+def stop_at(*batches):
+    """Stops at these batches, counted over the whole life of the run."""
+    count = 0
+
+    def ask():
+        nonlocal count
+        count += 1
+        return count in batches
+
+    return ask
+
+
+def bits(directory):
+    return {name: (directory.path / name).read_bytes() for name in SAME}
+
+
+def go_on_to_the_end(directory, should_stop, checkpoint_every=1e9):
+    """Interrupt and go on until the run is done; how often it was interrupted."""
+    stops = 0
+    while True:
+        try:
+            runs.go_on(directory, runs.Watch(should_stop=should_stop, checkpoint_every=checkpoint_every))
+        except Interrupted:
+            stops += 1
+            assert next(directory.path.rglob("checkpoint/state.safetensors"))
+            assert not directory.weights.exists()
+            assert not directory.complete
+            continue
+        assert directory.complete
+        assert not directory.checkpoint.parent.exists()
+        return stops
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_stopped_runs_end_with_the_same_bits(tmp_path, rows, name):
+    estimator = machine(**CONFIGURATIONS[name])
+    alone = begin(tmp_path / "alone", rows, estimator)
+    runs.go_on(alone)
+    # The first batch, within an epoch, the last of an epoch, and just after it; an epoch has one batch or six.
+    stops = (1, 2, 3) if estimator.batch_size is None else (1, 5, 6, 7, 16)
+    stopped = begin(tmp_path / "stopped", rows, estimator)
+    assert go_on_to_the_end(stopped, stop_at(*stops)) >= 3
+    assert bits(stopped) == bits(alone)
+
+
+def test_early_stopping_did_stop_early(tmp_path, rows):
+    directory = begin(tmp_path / "run", rows, machine(**CONFIGURATIONS["early stopping"]))
+    runs.go_on(directory)
+    assert 1 < len(directory.history()) < 9
+
+
+@pytest.mark.parametrize("steps", [[ClipRescale(low=0.0, high=1.0)], [Standardise(), ClipRescale(2.0, 0.0, 1.0)]])
+def test_preparation_goes_on_too(tmp_path, steps):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(5, 2, size=(50, 12)))
+    alone = begin(tmp_path / "alone", tmp_path / "x.npy", machine(), steps)
+    runs.go_on(alone)
+    stopped = begin(tmp_path / "stopped", tmp_path / "x.npy", machine(), steps)
+    assert go_on_to_the_end(stopped, stop_at(4, 9)) == 2
+    assert bits(stopped) == bits(alone)
+
+
+def test_stopping_after_every_batch(tmp_path, rows):
+    alone = begin(tmp_path / "alone", rows, machine(n_iter=2))
+    runs.go_on(alone)
+    stopped = begin(tmp_path / "stopped", rows, machine(n_iter=2))
+    assert go_on_to_the_end(stopped, lambda: True) == 12
+    assert bits(stopped) == bits(alone)
+
+
+class Killed(BaseException):
+    """Stands for a signal that nothing catches."""
+
+
+class Dying:
+    """A method that is killed before or after its work, at one count of such moments over all methods."""
+
+    left = 0
+
+    def __init__(self, method):
+        self.method = method
+
+    def __get__(self, directory, cls):
+        def call(*arguments):
+            self.moment()
+            self.method(directory, *arguments)
+            self.moment()
+
+        return call
+
+    @classmethod
+    def moment(cls):
+        cls.left -= 1
+        if cls.left == 0:
+            raise Killed
+
+
+def test_a_kill_at_any_write(tmp_path, rows, monkeypatch):
+    """Killed before and after each file that is replaced and each line that is added."""
+    estimator = machine(n_iter=3, batch_size=23, early_stopping=True, averaging=0.5, momentum=0.5)
+    monkeypatch.setattr(runs, "write_page", lambda directory: directory.write("report.html", b"page"))
+    alone = begin(tmp_path / "alone", rows, estimator)
+    runs.go_on(alone)
+    for method in ("write", "append_history"):
+        monkeypatch.setattr(RunDirectory, method, Dying(getattr(RunDirectory, method)))
+    for moments in range(1, 200):
+        Dying.left = 0
+        killed = begin(tmp_path / f"killed{moments}", rows, estimator)
+        Dying.left = moments
+        try:
+            runs.go_on(killed, runs.Watch(checkpoint_every=0))
+        except Killed:
+            runs.go_on(killed)
+            assert bits(killed) == bits(alone), moments
+        else:
+            break
+    assert moments > 30
+
+
+def test_a_kill_before_the_first_checkpoint(tmp_path, rows):
+    alone = begin(tmp_path / "alone", rows, machine())
+    runs.go_on(alone)
+    killed = begin(tmp_path / "killed", rows, machine())
+    killed.append_history({"epoch": 1, "cost": 3.0}, 0.1)
+    runs.go_on(killed)
+    assert bits(killed) == bits(alone)
+
+
+def test_a_torn_last_line(tmp_path, rows):
+    alone = begin(tmp_path / "alone", rows, machine())
+    runs.go_on(alone)
+    for tail in (b"{", b'{"epoch": 2, "cost": 0.3}\n{"epo', b'{"epoch": 2, "cost": 0.3}'):
+        torn = begin(tmp_path / f"torn{len(tail)}", rows, machine())
+        with pytest.raises(Interrupted, match="stopped in epoch 2 of 4"):
+            runs.go_on(torn, runs.Watch(should_stop=stop_at(8)))
+        for name in ("history.jsonl", "timing.jsonl"):
+            with open(torn.path / name, "ab") as file:
+                file.write(tail)
+        assert len(torn.history()) == 1 + tail.count(b"\n")
+        runs.go_on(torn)
+        assert bits(torn) == bits(alone)
+        assert len((torn.path / "timing.jsonl").read_text().splitlines()) == 4
+
+
+def test_left_over_files_of_a_killed_process_go(tmp_path, rows):
+    directory = begin(tmp_path / "run", rows, machine())
+    (directory.path / "figures").mkdir()
+    left = [directory.path / ".spec.json.99.part", directory.path / "figures/.cost.png.99.part"]
+    for path in left:
+        path.write_text("half")
+    with directory.locked():
+        runs.go_on(directory)
+    assert not any(path.exists() for path in left)
+    # One that was killed while it wrote its very first file does not stand in the way either.
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new/.spec.json.99.part").write_text("half")
+    begin(tmp_path / "new", rows, machine())
+
+
+def test_same_seed_same_bytes(tmp_path, rows, monkeypatch):
+    first, second, other = (tmp_path / name for name in ("first", "second", "other"))
+    for path, seed in ((first, 0), (second, 0), (other, 1)):
+        runs.go_on(begin(path, rows, machine(), seed=seed))
+        monkeypatch.setattr("time.time", lambda: 0.0)
+        monkeypatch.setattr("socket.gethostname", lambda: "elsewhere")
+    assert bits(RunDirectory(first)) == bits(RunDirectory(second))
+    assert (first / "spec.json").read_bytes() == (second / "spec.json").read_bytes()
+    assert (first / "weights.safetensors").read_bytes() != (other / "weights.safetensors").read_bytes()
+
+
+# Recipes ----------------------------------------------------------------------------------------------------------
+
+
+def lines(path):
+    """The specification that ``rarefire run`` writes for two small machines."""
+    settings = [("repeats", 2), ("n_samples", 40), ("n_components", 5), ("n_iter", 4), ("batch_size", 12)]
+    directory = RunDirectory(path)
+    spec = recipes.recipe_spec("lines", "faithful", None, settings, 0, "cpu")
+    directory.create(spec)
+    return directory
+
+
+def test_a_recipe_goes_on_in_either_arm(tmp_path):
+    alone = lines(tmp_path / "alone")
+    runs.go_on(alone)
+    stopped = lines(tmp_path / "stopped")
+    assert go_on_to_the_end(stopped, stop_at(1, 7, 13, 20)) == 4
+    assert bits(stopped) == bits(alone)
+    assert {path.name for path in (stopped.path / "arms").iterdir()} == {"seed-1"}
+    for name in ("weights.safetensors", "history.jsonl"):
+        assert (stopped.arm("seed-1").path / name).read_bytes() == (alone.arm("seed-1").path / name).read_bytes()
+    with pytest.raises(InputError, match=f"part of the run {stopped}"):
+        runs.go_on(stopped.arm("seed-1"))
+
+
+def test_a_recipe_that_was_killed_between_its_arms(tmp_path):
+    alone = lines(tmp_path / "alone")
+    runs.go_on(alone)
+    killed = lines(tmp_path / "killed")
+    shutil.copytree(alone.path / "arms", killed.path / "arms")
+    done = killed.arm("seed-1").weights.stat()
+    runs.go_on(killed)
+    assert killed.arm("seed-1").weights.stat().st_mtime_ns == done.st_mtime_ns  # it was not trained again
+    assert bits(killed) == bits(alone)
+
+
+# What must not go on ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def halfway(tmp_path, rows):
+    directory = begin(tmp_path / "run", rows, machine())
+    with pytest.raises(Interrupted):
+        runs.go_on(directory, runs.Watch(should_stop=stop_at(8)))
+    return directory
+
+
+def test_changed_data_is_refused(halfway, rows, contents):
+    values = np.load(rows)
+    values[3, 3] = 1 - values[3, 3]
+    np.save(rows, values)
+    before = contents(halfway.path)
+    with pytest.raises(InputError, match=r"rows\.npy has changed since the run .* began"):
+        runs.go_on(halfway)
+    assert contents(halfway.path) == before
+
+
+def test_lost_data_is_refused(halfway, rows, cli):
+    rows.unlink()
+    outcome = cli("resume", halfway)
+    assert outcome.code == 2
+    assert "is no file or folder" in outcome.err
+    assert not (halfway.path / ".lock").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-20]), "is damaged"),
+        (lambda path: path.write_bytes(b""), "is damaged"),
+        (lambda path: path.write_bytes(b"x" * 100), "is damaged"),
+        (lambda path: path.write_bytes(other_state()), "does not belong"),
+    ],
+)
+def test_a_damaged_checkpoint_is_refused(halfway, cli, damage, words):
+    damage(halfway.checkpoint)
+    outcome = cli("resume", halfway, "--quiet")
+    assert outcome.code == 1
+    assert outcome.err.startswith("rarefire: the checkpoint")
+    assert outcome.err.count("\n") == 1
+    assert words in outcome.err
+    assert "--overwrite" in outcome.err
+    assert not halfway.weights.exists()
+
+
+def other_state():
+    return TrainState({"weight": torch.zeros(2, 2)}, {}).to_bytes()
+
+
+def test_a_history_that_lost_lines_is_refused(halfway, cli):
+    (halfway.path / "history.jsonl").write_bytes(b"")
+    outcome = cli("resume", halfway, "--quiet")
+    assert outcome.code == 1
+    assert "holds 0 of the 1 epochs" in outcome.err
+
+
+def test_an_unfinished_run_is_not_loaded(halfway, cli):
+    with pytest.raises(InputError, match=f"unfinished run; go on with it by rarefire resume {halfway}"):
+        rf.load(halfway.path)
+    assert "unfinished" in cli("show", halfway).out
+
+
+def test_a_replaced_run_does_not_go_on_from_the_old_checkpoint(halfway, rows, tmp_path):
+    spec = halfway.spec()
+    alone = begin(tmp_path / "alone", rows, machine(), seed=5)
+    runs.go_on(alone)
+    with pytest.raises(InputError, match="unfinished run"):
+        halfway.create(spec)
+    halfway.create(alone.spec(), overwrite=True)
+    assert not halfway.checkpoint.exists()
+    runs.go_on(halfway)
+    assert bits(halfway) == bits(alone)
+
+
+# Two at once ------------------------------------------------------------------------------------------------------
+
+
+def test_one_directory_one_worker(tmp_path, rows, cli):
+    directory = begin(tmp_path / "run", rows, machine())
+    entered, leave = threading.Event(), threading.Event()
+
+    def work():
+        with directory.locked():
+            entered.set()
+            leave.wait(60)
+
+    other = threading.Thread(target=work)
+    other.start()
+    entered.wait(60)
+    # flock belongs to the open file, so a second opening in this process stands for a second process.
+    outcome = cli("resume", directory)
+    assert outcome.code == 1
+    assert f"another process is working on {directory}" in outcome.err
+    with pytest.raises(RunError, match="another process"):
+        rf.resume(directory.path)
+    leave.set()
+    other.join()
+    assert cli("resume", directory, "--quiet").code == 0
+    assert not (directory.path / ".lock").exists()
+
+
+def test_a_lock_on_a_file_that_was_taken_away_does_not_count(tmp_path, monkeypatch):
+    """A process that ends removes the file that another has just opened; that one must try again."""
+    directory, real = RunDirectory(tmp_path / "run"), fcntl.flock
+    lost = iter([True])
+
+    def flock(file, operation):
+        if next(lost, False):
+            (tmp_path / "run/.lock").unlink()
+        real(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with directory.locked():
+        assert (tmp_path / "run/.lock").exists()
+        with pytest.raises(RunError, match="another process"), directory.locked():
+            pass
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_foreign_directory_is_left_as_it_was(tmp_path, contents):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("years of work")
+    X = np.eye(6)
+    for act in (
+        lambda path: machine(validation_fraction=None, checkpoint_dir=str(path)).fit(X),
+        lambda path: machine(validation_fraction=None).fit(X).save(path),
+    ):
+        with pytest.raises(InputError, match="belong to no run"):
+            act(tmp_path / "mine")
+    with pytest.raises(InputError, match="n_components=0"):
+        machine(n_components=0, checkpoint_dir=str(tmp_path / "new")).fit(X)
+    assert contents(tmp_path) == {"mine": None, "mine/thesis.txt": b"years of work"}
+
+
+# From Python ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["PCD", "averaging", "early stopping"])
+def test_resume_of_a_fit_on_an_array(tmp_path, rows, monkeypatch, name):
+    X = np.load(rows)
+    arguments = {"random_state": 3, **CONFIGURATIONS[name]}
+    alone = machine(checkpoint_dir=str(tmp_path / "alone"), **arguments).fit(X)
+    stop_a_fit(monkeypatch, machine(checkpoint_dir=str(tmp_path / "stopped"), **arguments), X, at=8)
+    with pytest.raises(InputError, match="give it as X"):
+        rf.resume(tmp_path / "stopped")
+    with pytest.raises(InputError, match="fingerprint"):
+        rf.resume(tmp_path / "stopped", 1 - X)
+    with pytest.raises(InputError, match=r"rarefire\.resume"):
+        rf.load(tmp_path / "stopped")
+    resumed = rf.resume(tmp_path / "stopped", X)
+    for file in ("weights.safetensors", "history.jsonl"):
+        assert (tmp_path / "stopped" / file).read_bytes() == (tmp_path / "alone" / file).read_bytes()
+    np.testing.assert_array_equal(resumed.components_, alone.components_)
+    assert resumed.history_ == alone.history_
+    again = rf.resume(tmp_path / "stopped", X)
+    np.testing.assert_array_equal(again.components_, alone.components_)
+
+
+def stop_a_fit(monkeypatch, estimator, X, at):
+    """End a fit as a kill would, after its checkpoint at a batch."""
+    fit_source = type(estimator).fit_source
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            type(estimator),
+            "fit_source",
+            lambda self, *a, **k: fit_source(self, *a, **k, should_stop=stop_at(at)),
+        )
+        with pytest.raises(Interrupted):
+            estimator.fit(X)
+
+
+def test_a_warm_start_is_not_forgotten(tmp_path, rows, monkeypatch):
+    """Its weights are nowhere but in the estimator, so a checkpoint is written before the first batch."""
+    X = np.load(rows)
+
+    def warm(path):
+        estimator = machine(warm_start=True, random_state=0, n_iter=2).fit(X)
+        return estimator.set_params(checkpoint_dir=str(path))
+
+    warm(tmp_path / "alone").fit(X)
+    killed = warm(tmp_path / "killed")
+    with monkeypatch.context() as patch:
+        patch.setattr("rarefire.trainer.Trainer.update", dies)
+        with pytest.raises(Killed):
+            killed.fit(X)
+    rf.resume(tmp_path / "killed", X)
+    name = "weights.safetensors"
+    assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
+
+
+def dies(*_):
+    raise Killed
+
+
+def test_names_of_columns_survive(tmp_path, rows, monkeypatch):
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(np.load(rows), columns=[f"pixel{i}" for i in range(12)])
+    machine(checkpoint_dir=str(tmp_path / "alone"), random_state=0).fit(frame)
+    stop_a_fit(monkeypatch, machine(checkpoint_dir=str(tmp_path / "stopped"), random_state=0), frame, at=3)
+    assert list(rf.resume(tmp_path / "stopped", frame).feature_names_in_) == list(frame.columns)
+    name = "weights.safetensors"
+    assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
+
+
+def test_divergence_keeps_the_last_good_checkpoint(tmp_path, rows):
+    estimator = machine(learning_rate=schedules.Switch(0.1, 1e38), momentum=0.9)
+    directory = begin(tmp_path / "run", rows, estimator)
+    with pytest.raises(RunError, match=r"diverged in epoch \d.*learning_rate"):
+        runs.go_on(directory, runs.Watch(checkpoint_every=0))
+    state = TrainState.read(directory.checkpoint, torch.device("cpu"))
+    assert all(torch.isfinite(value).all() for value in state.parameters.values())
+    assert [json.loads(line)["epoch"] for line in Path(directory.path, "history.jsonl").read_text().splitlines()]
+    assert not directory.complete
