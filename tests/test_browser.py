@@ -187,6 +187,9 @@ def test_no_horizontal_overflow(visit, kind, width):
 def test_log_axis(visit):
     page = visit()
     label = "charts.get(document.querySelector('[data-chart=cost]')).scales.y.distr"
+    costs = [value for record in HISTORY for key, value in record.items() if "cost" in key]
+    assert page.is_checked("#log-axis") == (max(costs) >= 10 * min(costs))
+    page.check("#log-axis")
     assert page.evaluate(label) == 3
     page.uncheck("#log-axis")
     assert page.evaluate(label) != 3

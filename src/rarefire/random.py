@@ -90,11 +90,11 @@ class Generator:
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on where :meth:`state` was taken."""
+        """Go on where :meth:`state` was taken; a state taken on the CPU leaves another device's draws at their start."""
         inner: Any = self._bits.state
         inner["state"]["state"] = np.array(state["sfc64"], dtype=np.uint64)
         inner["has_uint32"], inner["uinteger"] = state["half"]
         self._bits.state = inner
-        if self._torch is not None:
+        if self._torch is not None and "torch" in state:
             raw = np.frombuffer(base64.b64decode(state["torch"]), dtype=np.uint8).copy()
             self._torch.set_state(torch.from_numpy(raw))

@@ -365,6 +365,9 @@ if (features) {
   addEventListener("hashchange", () => choose(linked(), false));
 }
 
+// A logarithmic axis spans whole decades: it helps where the cost does, and wastes the chart where it does not.
+const costs = CURVES.cost.flatMap(([column]) => known(history_[column]));
+if (logAxis) logAxis.checked = Math.max(...costs) >= 10 * Math.min(...costs);
 drawCharts();
 logAxis?.addEventListener("change", drawCharts);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawCharts);
