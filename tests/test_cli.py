@@ -355,15 +355,15 @@ def test_divergence_is_a_failure_and_no_bad_input(here, cli):
         (["lines", "--source", "digits"], ["takes no --source"]),
         (["lines", *sets("n_sample=30")], ["did you mean 'n_samples'"]),
         (["lines", *sets("gibbs_step=3")], ["did you mean 'gibbs_steps'"]),
-        (["lines", *sets("repeats=0")], ["trains nothing"]),
+        (["lines", *sets("repeats=0")], ["repeats=0 of lines must be a whole number of at least 1"]),
         (["lines", *sets("repeats=two")], ["repeats='two' of lines must be a whole number"]),
         (["lines", *sets("n_samples=0")], ["n_samples=0"]),
-        (["lines", *sets("n_samples=4", "repeats=1")], ["leaves 0 rows held out"]),
+        (["lines", *sets("n_samples=4", "repeats=1")], ["n_samples=4 of lines must be a whole number of at least 20"]),
         (["lines", *sets("n_components=-3")], ["n_components=-3"]),
         (["lines", *sets("preset=best")], ["use --preset"]),
         (["lines", *sets("random_state=1")], ["use --seed"]),
         (["lines-units", *sets("units=few")], ["units='few' of lines-units", "several"]),
-        (["lines-units", *sets("units=()", "repeats=1")], ["trains nothing"]),
+        (["lines-units", *sets("units=()", "repeats=1")], ["units=() of lines-units"]),
     ],
 )
 def test_run_refuses(here, cli, contents, words, expected):

@@ -89,8 +89,8 @@ def test_gradient_of_activity_penalties(cls):
         return Pass(x, pre, units.mean, units.slope, (0.0, 1.0), lambda h: h @ weight, (weight,))
 
     variants = [cls()]
-    if hasattr(cls, "_scales"):
-        variants = [cls(target=0.3, strength=2.0, scale=scale) for scale in cls._scales]
+    if hasattr(cls, "scales"):
+        variants = [cls(target=0.3, strength=2.0, scale=scale) for scale in cls.scales]
     for penalty in variants:
         pre = x @ weight.T
         _, exact = penalty.evaluate(look(pre))

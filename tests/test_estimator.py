@@ -9,6 +9,7 @@ import scipy.sparse as sp
 import torch
 from sklearn.base import clone
 from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import BernoulliRBM as Theirs
@@ -353,19 +354,25 @@ def test_samples_follow_the_machine():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n_components": 0}, "n_components=0 must be an integer of at least 1"),
-        ({"n_components": 2.5}, "n_components=2.5 must be an integer"),
-        ({"learning_rate": 0}, "learning_rate=0 must be a number above 0 or a schedule"),
-        ({"learning_rate": "fast"}, "learning_rate='fast' must be"),
-        ({"momentum": 1.0}, r"momentum=1.0 must be a number in \[0, 1\)"),
+        ({"n_components": 0}, "n_components=0 of BernoulliRBM must be a whole number of at least 1"),
+        ({"n_components": 2.5}, "n_components=2.5 of BernoulliRBM must be a whole number"),
+        ({"learning_rate": 0}, "learning_rate=0 of BernoulliRBM must be a number above 0 or a schedule"),
+        ({"learning_rate": "fast"}, "learning_rate='fast' of BernoulliRBM must be"),
+        ({"momentum": 1.0}, r"momentum=1.0 of BernoulliRBM must be a number in \[0, 1\) or a schedule"),
         ({"averaging": 1.5}, "averaging=1.5"),
-        ({"batch_size": 0}, "batch_size=0 must be an integer of at least 1 or None"),
-        ({"positive_hidden": "both"}, "use one of 'mean', 'sample'"),
-        ({"weight_decay": 0.1}, "weight_decay=0.1 is no WeightPenalty"),
-        ({"penalty": L2()}, "is no ActivityPenalty"),
+        ({"batch_size": 0}, "batch_size=0 of BernoulliRBM must be a whole number of at least 1 or None"),
+        ({"positive_hidden": "both"}, "must be one of 'mean', 'sample'"),
+        ({"weight_decay": 0.1}, "weight_decay=0.1 of BernoulliRBM must be a WeightPenalty such as"),
+        ({"penalty": L2()}, "must be a ActivityPenalty such as"),
         ({"validation_fraction": 1.0}, "validation_fraction=1.0"),
         ({"validation_fraction": 0.001}, "leaves 0 rows held out"),
         ({"early_stopping": True, "validation_fraction": 0.0}, "needs held-out rows"),
+        ({"persistent": "no"}, "persistent='no' of BernoulliRBM must be true or false"),
+        ({"n_chains": 10**12}, "n_chains=1000000000000"),
+        ({"learning_rate": 10**400}, "must be a number above 0"),
+        ({"random_state": -1}, "random_state=-1 must be a whole number of at least 0"),
+        ({"penalty": KLDivergence(target=2.0)}, "target=2.0 of KLDivergence must be a number in"),
+        ({"penalty": MeanActivity(scale="cat")}, "scale='cat' of MeanActivity must be one of 'units'"),
         ({"device": "toaster"}, "device 'toaster' is not available"),
     ],
 )
@@ -374,7 +381,60 @@ def test_arguments_that_cannot_be(arguments, message):
         rf.BernoulliRBM(**{"n_components": 2, "n_iter": 1, **arguments}).fit(DIGITS[:20])
 
 
-@pytest.mark.parametrize(("name", "schedule"), [("momentum", Switch(0.5, 2.0)), ("learning_rate", Linear(0.1, -5.0))])
+@pytest.mark.parametrize(
+    ("name", "schedule"), [("momentum", Switch(0.5, 2.0, when=0.9)), ("learning_rate", Linear(0.1, -5.0))]
+)
 def test_schedules_must_stay_in_the_range(name, schedule):
-    with pytest.raises(InputError, match="leaves the range"):
-        rf.BernoulliRBM(2, n_iter=1, **{name: schedule}).fit(DIGITS[:20])
+    with pytest.raises(InputError, match="reaches"):
+        rf.BernoulliRBM(2, n_iter=20, **{name: schedule}).fit(DIGITS[:20])
+
+
+def test_nothing_is_written_for_arguments_that_cannot_be(tmp_path):
+    for bad in ({"penalty": MeanActivity(scale="cat")}, {"device": "toaster"}):
+        with pytest.raises(InputError):
+            rf.BernoulliRBM(2, n_iter=1, checkpoint_dir=tmp_path / "run", **bad).fit(DIGITS[:20])
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_was_loaded_can_be_fitted_again(tmp_path):
+    rf.BernoulliRBM(2, n_iter=1, checkpoint_dir=tmp_path / "run").fit(DIGITS[:20])
+    rf.load(tmp_path / "run").fit(DIGITS[:20])
+
+
+def test_going_on_with_other_shapes_is_refused():
+    rbm = rf.BernoulliRBM(3, n_iter=1, warm_start=True).fit(DIGITS[:20])
+    with pytest.raises(InputError, match=r"has shape \(3, 64\).*now ask for \(3, 10\)"):
+        rbm.fit(DIGITS[:20, :10])
+    rbm = rf.BernoulliRBM(3).partial_fit(DIGITS[:20]).set_params(n_components=5)
+    with pytest.raises(InputError, match=r"has shape \(3, 64\).*now ask for \(5, 64\)"):
+        rbm.partial_fit(DIGITS[:20])
+
+
+def test_chains_of_an_earlier_fit_do_not_stay():
+    rbm = rf.BernoulliRBM(3, n_iter=1).fit(DIGITS[:20])
+    assert not hasattr(rbm.set_params(persistent=False).fit(DIGITS[:20]), "h_samples_")
+
+
+def test_samples_after_a_fit_depend_on_the_fit_alone():
+    one = rf.BernoulliRBM(3, n_iter=1, random_state=0).fit(DIGITS[:20])
+    first = one.gibbs(DIGITS)
+    assert not np.array_equal(one.gibbs(DIGITS), first)
+    np.testing.assert_array_equal(one.fit(DIGITS[:20]).gibbs(DIGITS), first)
+
+
+def test_a_map_of_bytes_is_not_widened_as_a_whole(tmp_path):
+    np.save(tmp_path / "bytes.npy", (DIGITS * 16).astype(np.uint8) // 16)
+    rows = np.load(tmp_path / "bytes.npy", mmap_mode="r")
+    rbm = rf.BernoulliRBM(3, n_iter=2, random_state=0)
+    assert np.shares_memory(rbm.source_of(rows).array, rows)
+    np.testing.assert_array_equal(
+        rbm.fit(rows).components_, rf.BernoulliRBM(3, n_iter=2, random_state=0).fit(np.float32(rows)).components_
+    )
+
+
+def test_a_failed_first_update_leaves_nothing_fitted():
+    rbm = rf.BernoulliRBM(3, weight_decay=L2(1e300), init_scale=1e10)
+    with pytest.raises(RunError, match="diverged"):
+        rbm.partial_fit(DIGITS[:20])
+    with pytest.raises(NotFittedError):
+        rbm.transform(DIGITS)

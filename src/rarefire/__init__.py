@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rarefire import penalties, preprocess, schedules, units
     from rarefire.estimators.boltzmann import BernoulliRBM
-    from rarefire.estimators.load import load, resume
+    from rarefire.estimators.load import load
     from rarefire.metrics.capacity import suggested_components
+    from rarefire.resuming import resume
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "BernoulliRBM": "rarefire.estimators.boltzmann",
     "load": "rarefire.estimators.load",
-    "resume": "rarefire.estimators.load",
+    "resume": "rarefire.resuming",
     "suggested_components": "rarefire.metrics.capacity",
 }
 _MODULES = ("penalties", "preprocess", "schedules", "units")

@@ -111,6 +111,11 @@ class RunDirectory:
         """Whether the run was finished."""
         return self.exists and self.weights.is_file() and not self.checkpoint.is_file()
 
+    @property
+    def way_on(self) -> str:
+        """What goes on with a run of this kind."""
+        return "rarefire.resume(path, X) in Python" if self.spec()["kind"] == "array" else "rarefire resume"
+
     def arm(self, name: str) -> RunDirectory:
         """The directory of one of several runs that belong together."""
         return RunDirectory(self.path / "arms" / name)
@@ -133,7 +138,7 @@ class RunDirectory:
         if not self.exists:
             raise InputError(f"{self} holds files that belong to no run; give the run an empty or new directory")
         if not overwrite:
-            state = "a finished run" if self.complete else "an unfinished run (rarefire resume goes on with it)"
+            state = "a finished run" if self.complete else f"an unfinished run ({self.way_on} goes on with it)"
             raise InputError(f"{self} holds {state}; choose another directory, or replace it with --overwrite")
 
     def create(self, spec: dict[str, Any], *, overwrite: bool = False) -> None:

@@ -49,6 +49,25 @@ class TrainState:
     waited: int = 0
     reason: str = ""
 
+    def check_like(self, expected: TrainState, name: str) -> None:
+        """See that every tensor has the name, shape and type that a run of this specification begins with.
+
+        Raises
+        ------
+        RunError
+            If the state is of another run.
+        """
+        for group in ("parameters", "solver", "objective"):
+            ours, theirs = (
+                {key: (tuple(tensor.shape), tensor.dtype) for key, tensor in getattr(state, group).items()}
+                for state in (self, expected)
+            )
+            if ours != theirs:
+                raise RunError(
+                    f"the checkpoint {name} does not belong to the run's spec.json, which asks for other {group}; "
+                    "start the run again with --overwrite"
+                )
+
     def to_bytes(self) -> bytes:
         """As one safetensors file; the numbers that are no tensors stand in its metadata, as JSON."""
         tensors = {

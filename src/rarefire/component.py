@@ -31,7 +31,7 @@ class Component(BaseEstimator):
         return type(self) is type(other) and self.get_params() == other.get_params()
 
     def __hash__(self) -> int:
-        return hash((type(self), repr(self)))
+        return hash(type(self))
 
 
 def members(family: type[T]) -> Iterator[type[T]]:

@@ -30,7 +30,8 @@ class FeatureTable:
     components : ndarray of shape (n_units, n_features)
         The decoder's weights: what each unit adds to a reconstruction.
     mean_code : ndarray of shape (n_units,)
-        Mean code over the training rows; for a machine the share of rows on which the unit is sampled on.
+        Mean code over the training rows; for a machine the mean of E[h|v], the share of rows on which the unit is
+        sampled on in expectation.
     share_active : ndarray of shape (n_units,)
         Share of training rows on which the unit is active, by the definitions of :mod:`rarefire.metrics.activity`.
     dead, always_on : ndarray of bool of shape (n_units,)

@@ -14,8 +14,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from rarefire.arguments import Choice, Number, Rule
 from rarefire.component import Component
-from rarefire.errors import InputError
 from rarefire.types import Hidden, Pass, Scalar
 
 
@@ -55,7 +55,7 @@ class NoPenalty(ActivityPenalty, WeightPenalty):
 
     def value(self, weights: Iterable[Tensor]) -> Scalar:
         """Zero."""
-        return torch.zeros(())
+        return torch.zeros_like(next(iter(weights))).sum()
 
     def gradient(self, weight: Tensor) -> Tensor:
         """Zeros."""
@@ -82,7 +82,8 @@ class MeanActivity(ActivityPenalty):
     For units of any range. Source: RBM and sparsity penalty (document 000), which drops the factor 1/(NM).
     """
 
-    _scales: ClassVar[tuple[str, ...]] = ("units", "mean", "entries")
+    scales: ClassVar[tuple[str, ...]] = ("units", "mean", "entries")
+    rules: ClassVar[dict[str, Rule]] = {"strength": Number(0), "scale": Choice(scales)}
 
     def __init__(self, target: float = 0.01, strength: float = 1.0, scale: str = "units") -> None:
         self.target = target
@@ -91,8 +92,6 @@ class MeanActivity(ActivityPenalty):
 
     def evaluate(self, p: Pass) -> tuple[Scalar, Hidden]:
         """The value and its gradient, cK(s − t)/(NM) · ∂codes/∂pre."""
-        if self.scale not in self._scales:
-            raise InputError(f"MeanActivity(scale={self.scale!r}) is unknown; use one of {', '.join(self._scales)}")
         n, m = p.codes.shape
         c = {"units": m, "mean": 1, "entries": n * m}[self.scale]
         gap = p.mean(p.codes).mean() - self.target
@@ -118,6 +117,7 @@ class KLDivergence(ActivityPenalty):
     """
 
     needs_rates = True
+    rules: ClassVar[dict[str, Rule]] = {"target": Number(0, 1, above=True), "strength": Number(0)}
 
     def __init__(self, target: float = 0.01, strength: float = 1.0) -> None:
         self.target = target
@@ -125,8 +125,6 @@ class KLDivergence(ActivityPenalty):
 
     def evaluate(self, p: Pass) -> tuple[Scalar, Hidden]:
         """The value and its gradient, β(−ρ/ρ̂ + (1−ρ)/(1−ρ̂))/N · ∂rates/∂pre."""
-        if not 0 < self.target < 1:
-            raise InputError(f"KLDivergence(target={self.target}) must lie strictly between 0 and 1")
         rho = self.target
         q = p.mean(p.rates)
         # A rate of exactly 0 or 1 is rounding: the divergence is infinite there, its gradient times the slope is not.
@@ -146,6 +144,8 @@ class L2(WeightPenalty):
     strength : float
         λ.
     """
+
+    rules: ClassVar[dict[str, Rule]] = {"strength": Number(0)}
 
     def __init__(self, strength: float = 1e-4) -> None:
         self.strength = strength
@@ -167,6 +167,8 @@ class L1(WeightPenalty):
     strength : float
         λ.
     """
+
+    rules: ClassVar[dict[str, Rule]] = {"strength": Number(0)}
 
     def __init__(self, strength: float = 1e-4) -> None:
         self.strength = strength

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from rarefire.arguments import Number, Rule, check
 from rarefire.data.source import ArraySource, Description, Source
 from rarefire.errors import InputError
 
@@ -154,6 +155,7 @@ class ClipRescale(Step):
     """
 
     fitted = ("range_",)
+    rules: ClassVar[dict[str, Rule]] = {"n_sigma": Number(0, above=True)}
 
     def __init__(self, n_sigma: float = 3.0, low: float = 0.1, high: float = 0.9) -> None:
         self.n_sigma = n_sigma
@@ -162,8 +164,9 @@ class ClipRescale(Step):
 
     def fit_source(self, source: Source) -> ClipRescale:
         """Mean and standard deviation of all values."""
-        if not (self.n_sigma > 0 and self.low < self.high):
-            raise InputError(f"{self!r} needs n_sigma above 0 and low below high")
+        check(self)
+        if self.low >= self.high:
+            raise InputError(f"low={self.low!r} of ClipRescale must be below high={self.high!r}")
         moments = _Moments(source)
         mean = moments.mean.mean()
         sigma = np.sqrt(moments.variance.mean() + moments.mean.var())

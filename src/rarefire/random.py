@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
+from rarefire.errors import InputError, RunError
+
 _TWO_POWER_MINUS_24 = 2.0**-24
 
 
@@ -19,8 +21,15 @@ def integer_seed(random_state: Any) -> int:
     """Turn scikit-learn's ``random_state`` (None, int or RandomState) into one integer seed.
 
     An integer is taken as it is; None draws fresh entropy; a generator is advanced by one draw.
+
+    Raises
+    ------
+    InputError
+        If the integer is negative.
     """
     if isinstance(random_state, (int, np.integer)) and not isinstance(random_state, bool):
+        if random_state < 0:
+            raise InputError(f"random_state={random_state} must be a whole number of at least 0")
         return int(random_state)
     if random_state is None:
         return int(np.random.SeedSequence().generate_state(1)[0])
@@ -84,17 +93,32 @@ class Generator:
         """The whole state, as plain JSON values."""
         inner: Any = self._bits.state
         words = [int(word) for word in inner["state"]["state"]]
-        state: dict[str, Any] = {"sfc64": words, "half": [int(inner["has_uint32"]), int(inner["uinteger"])]}
+        half = [int(inner["has_uint32"]), int(inner["uinteger"])]
+        state: dict[str, Any] = {"device": self.device.type, "sfc64": words, "half": half}
         if self._torch is not None:
             state["torch"] = base64.b64encode(self._torch.get_state().numpy().tobytes()).decode()
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on where :meth:`state` was taken; a state taken on the CPU leaves another device's draws at their start."""
-        inner: Any = self._bits.state
-        inner["state"]["state"] = np.array(state["sfc64"], dtype=np.uint64)
-        inner["has_uint32"], inner["uinteger"] = state["half"]
-        self._bits.state = inner
-        if self._torch is not None and "torch" in state:
-            raw = np.frombuffer(base64.b64decode(state["torch"]), dtype=np.uint8).copy()
-            self._torch.set_state(torch.from_numpy(raw))
+        """Go on where :meth:`state` was taken.
+
+        Raises
+        ------
+        RunError
+            If it was taken on another kind of device, whose numbers cannot be gone on with, or is damaged.
+        """
+        if state.get("device") != self.device.type:
+            raise RunError(
+                f"the random numbers were drawn on {state.get('device')} and cannot go on on {self.device.type}; set "
+                f"device={state.get('device')!r}, or begin anew"
+            )
+        try:
+            inner: Any = self._bits.state
+            inner["state"]["state"] = np.array(state["sfc64"], dtype=np.uint64)
+            inner["has_uint32"], inner["uinteger"] = state["half"]
+            self._bits.state = inner
+            if self._torch is not None:
+                raw = np.frombuffer(base64.b64decode(state["torch"]), dtype=np.uint8).copy()
+                self._torch.set_state(torch.from_numpy(raw))
+        except (KeyError, ValueError, TypeError, OverflowError, RuntimeError) as error:
+            raise RunError(f"the state of the random numbers is damaged ({error}); begin anew") from None

@@ -13,28 +13,25 @@ import numpy as np
 import scipy.sparse as sp
 from matplotlib.figure import Figure
 from safetensors import SafetensorError
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator
 
 from rarefire import plots
 from rarefire.artifact import RunDirectory, writing
 from rarefire.component import to_spec
 from rarefire.data.open import open_source
 from rarefire.data.source import Source
-from rarefire.errors import InputError
-from rarefire.estimators.base import CHUNK, SparseLearner, Split, versions
+from rarefire.errors import InputError, Interrupted
+from rarefire.estimators.base import SparseLearner, Split
 from rarefire.estimators.load import built, load_parts
 from rarefire.events import Listener
 from rarefire.features import FeatureTable, feature_table
 from rarefire.metrics import gabor, metric
-from rarefire.parallel import resolve_device
 from rarefire.preprocess import Step, fit_steps, prepared
 from rarefire.report import Page, build_page
 
-#: Rows of each part that a rehearsal takes.
-REHEARSAL_ROWS = 4
-
-#: Side of the smallest picture whose features can be told to be edges.
-SMALLEST_EDGE = 6
+#: Sides of the smallest and the largest pictures whose features are told to be edges or not: below there is no room
+#: for a wave, above the search takes minutes.
+SMALLEST_EDGE, LARGEST_EDGE = 6, 32
 
 
 @dataclass(frozen=True)
@@ -55,6 +52,17 @@ class Watch:
     should_stop: Callable[[], bool] = lambda: False
     checkpoint_every: float = 30.0
 
+    def pause(self) -> None:
+        """A place to stop after training: its end is in the checkpoint, and what follows is made again.
+
+        Raises
+        ------
+        Interrupted
+            If it was asked for.
+        """
+        if self.should_stop():
+            raise Interrupted("stopped after training")
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -69,17 +77,16 @@ class Picture:
 class Trained:
     """A fitted estimator with the rows that it was fitted on and those that were held out."""
 
-    name: str
     estimator: Any
     steps: list[Step]
     train: Source
     held_out: Source | None
 
     @classmethod
-    def of(cls, name: str, estimator: Any, steps: list[Step], rows: Source, split: Split) -> Trained:
+    def of(cls, estimator: Any, steps: list[Step], rows: Source, split: Split) -> Trained:
         """A fitted estimator with its parts of the prepared rows."""
         held_out = rows.subset(split.held_out) if len(split.held_out) else None
-        return cls(name, estimator, steps, rows.subset(split.train), held_out)
+        return cls(estimator, steps, rows.subset(split.train), held_out)
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -92,42 +99,26 @@ def fit_spec(
 ) -> dict[str, Any]:
     """All that it takes to make a run again: data, preparation, estimator, seed, versions."""
     return {
+        **estimator.spec(seed),
         "kind": "fit",
         "source": where,
-        "data": {
-            "fingerprint": source.fingerprint,
-            "n_rows": source.shape[0],
-            "n_features": source.shape[1],
-            "name": source.description.name,
-            "notes": source.description.notes,
-        },
+        "data": source.spec(),
         "prepare": [to_spec(step) for step in steps],
-        "estimator": to_spec(estimator.set_params(random_state=seed)),
-        "seed": seed,
-        "versions": versions(),
     }
 
 
-def check(source: Source, steps: list[Step], estimator: SparseLearner, seed: int) -> None:
-    """See that a run can begin, before anything is written: one epoch on a few rows shows what will not do.
+def check_run(source: Source, steps: list[Step], estimator: SparseLearner, seed: int) -> None:
+    """See that a run can begin, before anything is written.
 
     Raises
     ------
     InputError
         If an argument cannot be used, or values do not suit the estimator.
-    RunError
-        If training diverges at once.
     """
     estimator.check_arguments()
-    resolve_device(estimator.device)
-    split = estimator.split(source.shape[0], seed)
-    rows = _prepare(source, steps, split)
+    rows = _prepare(source, steps, estimator.split(source.shape[0], seed))
     if (sentence := estimator.check_values(rows)) is not None:
         raise InputError(f"{source.description.name}: {sentence}")
-    few = [part[:REHEARSAL_ROWS] for part in split]
-    positions = np.arange(sum(map(len, few)))
-    rehearsal = clone(estimator).set_params(n_iter=1, verbose=0)
-    rehearsal.fit_source(rows.subset(np.concatenate(few)), Split(*np.split(positions, [len(few[0])])), seed=seed)
 
 
 def _prepare(source: Source, steps: list[Step], split: Split) -> Source:
@@ -138,7 +129,6 @@ def _prepare(source: Source, steps: list[Step], split: Split) -> Source:
 
 def train(
     directory: RunDirectory,
-    name: str,
     source: Source,
     estimator: Any,
     steps: list[Step],
@@ -157,37 +147,39 @@ def train(
         should_stop=watch.should_stop,
         checkpoint_every=watch.checkpoint_every,
     )
-    return Trained.of(name, estimator, steps, rows, split)
+    return Trained.of(estimator, steps, rows, split)
 
 
-def go_on(directory: RunDirectory, watch: Watch = Watch()) -> None:
-    """Bring a run to its end from wherever it stands, by its specification."""
-    spec = directory.spec()
-    if spec["kind"] == "arm":
-        whole = directory.path.parent.parent
-        raise InputError(f"{directory} is a part of the run {whole}; go on with that by rarefire resume {whole}")
-    if spec["kind"] == "recipe":
-        from rarefire import recipes  # recipes are made of runs
+def go_on(directory: RunDirectory, spec: dict[str, Any], watch: Watch, source: Source | None = None) -> None:
+    """Bring a run that was begun on a source to its end from wherever it stands, by its specification.
 
-        recipes.go_on(directory, spec, watch)
-        return
-    try:
-        source = open_source(**spec["source"])
-    except TypeError as error:
-        raise InputError(f"the source in {directory}/spec.json cannot be opened ({error}); begin a new run") from None
-    if source.fingerprint != spec["data"]["fingerprint"]:
-        raise InputError(
-            f"{spec['data']['name']} has changed since the run {directory} began (its fingerprint differs); "
-            "begin a new run"
-        )
+    Parameters
+    ----------
+    source : Source, optional
+        The rows, where they are open already and known to be those of the specification.
+    """
+    if source is None:
+        try:
+            source = open_source(**spec["source"])
+        except TypeError as error:
+            raise InputError(f"the source in {directory}/spec.json cannot be opened ({error}); begin anew") from None
+        if source.fingerprint != spec["data"]["fingerprint"]:
+            raise InputError(
+                f"{spec['data']['name']} has changed since the run {directory} began (its fingerprint differs); "
+                "begin a new run"
+            )
     estimator = built(spec["estimator"], SparseLearner, directory)
     steps = [built(step, Step, directory) for step in spec["prepare"]]
-    trained = train(directory, "fit", source, estimator, steps, spec["seed"], watch)
-    finish(directory, trained, trained.estimator.measure(trained.train, trained.held_out))
+    trained = train(directory, source, estimator, steps, spec["seed"], watch)
+    finish(directory, trained, trained.estimator.measure(trained.train, trained.held_out), watch=watch)
 
 
 def finish(
-    directory: RunDirectory, trained: Trained, metrics: list[dict[str, Any]], figures: Sequence[Picture] = ()
+    directory: RunDirectory,
+    trained: Trained,
+    metrics: list[dict[str, Any]],
+    figures: Sequence[Picture] = (),
+    watch: Watch = Watch(),
 ) -> None:
     """Write all that a finished run holds; its weights come last, and with them it is complete.
 
@@ -198,9 +190,12 @@ def finish(
     figures : sequence of Picture
         Those of a recipe, shown on the page; the standard figures are added as files.
     """
+    watch.pause()
     table = feature_table(trained.estimator.components_, trained.estimator.codes_and_active, trained.train)
     directory.write("features.safetensors", table.to_bytes())
+    watch.pause()
     directory.write_metrics([*metrics, *edge_metrics(table)])
+    watch.pause()
     for picture in [*standard_figures(table, trained), *figures]:
         directory.write(f"figures/{picture.name}.png", plots.write(picture.figure))
     directory.write_json("figures/captions.json", {picture.name: picture.caption for picture in figures})
@@ -220,7 +215,9 @@ def standard_figures(table: FeatureTable, trained: Trained) -> list[Picture]:
 def edge_metrics(table: FeatureTable) -> list[dict[str, Any]]:
     """Share of edge-like features of grey images, and the same for two kinds of pictures that are no edges."""
     shape = table.description.shape
-    if table.description.kind != "image" or shape is None or len(shape) != 2 or min(shape) < SMALLEST_EDGE:
+    if table.description.kind != "image" or shape is None or len(shape) != 2:
+        return []
+    if min(shape) < SMALLEST_EDGE or max(shape) > LARGEST_EDGE:
         return []
     share = gabor.edge_likeness(table.components, shape).share
     explanation = "share of features that a Gabor pair explains, that oscillate, and that have an orientation"
@@ -280,6 +277,11 @@ def _brief(value: Any, directory: RunDirectory) -> str:
     return repr(value)
 
 
+def _few(values: Sequence[Any]) -> str:
+    """The first of a list, in words."""
+    return ", ".join(map(str, values[:5])) + (", ..." if len(values) > 5 else "")
+
+
 def encode_to(run: str | os.PathLike[str], source: Source, output: Path) -> tuple[int, int]:
     """Write the codes of a source to a file, a batch at a time.
 
@@ -310,12 +312,20 @@ def encode_to(run: str | os.PathLike[str], source: Source, output: Path) -> tupl
             f"{source.description.name} has {source.shape[1]} columns, but the run {directory} was trained on "
             f"{estimator.n_features_in_}"
         )
+    trained_on, given = directory.spec().get("data", {}), source.description.to_json()
+    for key in ("shape", "feature_names"):
+        wanted, there = trained_on.get(key), given[key]
+        if wanted is not None and there is not None and list(wanted) != list(there):
+            raise InputError(
+                f"{source.description.name} has the {key.replace('_', ' ')} {_few(there)}, but the run {directory} was "
+                f"trained on {_few(wanted)}; give the same columns in the same order"
+            )
     rows = prepared(source, steps)
     if (sentence := estimator.check_values(rows)) is not None:
         raise InputError(f"{source.description.name}: {sentence}")
     shape = (source.shape[0], len(estimator.components_))
     # The batches of transform(), so that the bits are the same too.
-    batches = (estimator.codes_and_active(batch)[0] for batch in rows.batches(CHUNK))
+    batches = (estimator.codes_and_active(batch)[0] for batch in rows.batches())
     if not output.parent.is_dir():
         raise InputError(f"the folder {output.parent} of {output} is not there; make it first")
     if output.is_dir():

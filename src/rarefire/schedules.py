@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from numbers import Real
+from typing import ClassVar
 
+from rarefire.arguments import Number, Rule
 from rarefire.component import Component
 from rarefire.types import Tensors
 
@@ -33,6 +35,8 @@ class Switch(Schedule):
     (1.0, 3.0)
     """
 
+    rules: ClassVar[dict[str, Rule]] = {"when": Number(0, 1)}
+
     def __init__(self, first: float = 0.5, second: float = 0.9, when: float = 0.5) -> None:
         self.first = first
         self.second = second
@@ -49,7 +53,8 @@ class Linear(Schedule):
     Parameters
     ----------
     first, last : float
-        The value up to ``when``, and the one that is reached at the very end.
+        The value up to ``when``, and the one that the line heads for: an epoch takes the value at its beginning, so
+        that the last of n epochs is one nth of the way short of it.
     when : float
         The share of all epochs after which the line begins; 0 begins at once.
 
@@ -59,6 +64,8 @@ class Linear(Schedule):
     0.5
     """
 
+    rules: ClassVar[dict[str, Rule]] = {"when": Number(0, 1)}
+
     def __init__(self, first: float = 0.1, last: float = 0.0, when: float = 0.0) -> None:
         self.first = first
         self.last = last
@@ -66,7 +73,7 @@ class Linear(Schedule):
 
     def at(self, progress: float) -> float:
         """``first`` up to ``when``, from there linearly to ``last``."""
-        done = max(0.0, progress - self.when) / (1 - self.when) if self.when < 1 else 0.0
+        done = max(0.0, progress - self.when) / (1 - self.when)
         return self.first + done * (self.last - self.first)
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ast
-import inspect
-import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from sklearn.base import BaseEstimator
 
+from rarefire.arguments import check, family_of
 from rarefire.component import find, label, nearest
 from rarefire.errors import InputError
 
@@ -20,18 +19,7 @@ OPTION_OF = {
     "checkpoint_dir": "--out",
     "validation_fraction": "--validation",
     "verbose": "--quiet or --json",
-    "preset": "--preset",
-    "seed": "--seed",
-    "source": "--source",
 }
-
-#: Kinds of defaults, what a value may be then, and what that is called.
-_KINDS: tuple[tuple[type, Any, str], ...] = (
-    (bool, bool, "true or false"),
-    (int, int, "a whole number"),
-    (float, (int, float), "a finite number"),
-    (str, str, "a word"),
-)
 
 _WORDS = {"none": None, "true": True, "false": False}
 
@@ -108,34 +96,13 @@ def apply(
                 )
             apply(part, [(tail, value)], options={})
             continue
-        family = getattr(target, "component_families", {}).get(head)
-        chosen = find(family, value)() if family is not None and isinstance(value, str) else value
-        if family is None:
-            _check_type(target, head, chosen)
+        family: Any = family_of(target, head)
+        chosen: Any = value
+        if family is not None and isinstance(value, str):
+            chosen = find(family, value)()
         target.set_params(**{head: chosen})
+    check(target)
     return target
-
-
-def _check_type(target: Any, name: str, value: Any) -> None:
-    """A value must be of the kind that the argument's default is; estimators know better what theirs may be."""
-    if hasattr(target, "check_arguments"):
-        return
-    default = inspect.signature(type(target)).parameters[name].default
-    values: Sequence[Any] = [value]
-    several = ""
-    if isinstance(default, tuple):
-        values, several = value if isinstance(value, (list, tuple)) else [None], ", or several with commas between"
-        default = default[0]
-    for kind, allowed, words in _KINDS:
-        if isinstance(default, kind):
-            if not all(_is(v, kind, allowed) for v in values):
-                raise InputError(f"{name}={value!r} of {label(type(target))} must be {words}{several}")
-            return
-
-
-def _is(value: Any, kind: type, allowed: Any) -> bool:
-    finite = not isinstance(value, float) or math.isfinite(value)
-    return isinstance(value, allowed) and isinstance(value, bool) == (kind is bool) and finite
 
 
 def parse_step(text: str, family: type[Any]) -> Any:

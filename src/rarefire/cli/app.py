@@ -104,11 +104,11 @@ def fit(
     steps = [parse_step(text, Step) for text in prepare or []]
     where: dict[str, Any] = {"where": _absolute(source), "patch": patch, "column": column, "seed": seed}
     rows = open_source(**where)
-    runs.check(rows, steps, model, seed)
+    runs.check_run(rows, steps, model, seed)
     directory = _directory(out, f"{Path(where['where']).stem}-{cls.__name__}", overwrite)
     with _watched(directory, quiet, as_json, checkpoint_every) as watch:
         directory.create(runs.fit_spec(where, rows, steps, model, seed), overwrite=overwrite)
-        runs.go_on(directory, watch)
+        runs.go_on(directory, directory.spec(), watch, rows)
     _finished(directory, as_json)
 
 
@@ -147,19 +147,14 @@ def resume(
     checkpoint_every: CheckpointOption = 30.0,
 ) -> None:
     """Go on where an interrupted run stopped."""
-    from rarefire import runs
     from rarefire.artifact import RunDirectory
-    from rarefire.errors import InputError
+    from rarefire.resuming import go_on
 
     target = RunDirectory(directory)
-    if target.spec()["kind"] == "array" and not target.complete:
-        raise InputError(
-            f"{directory} was begun from Python on an array; go on with rarefire.resume({str(directory)!r}, X)"
-        )
+    target.spec()  # seen to be a run before anything is locked
     if not target.complete:
         with _watched(target, quiet, as_json, checkpoint_every) as watch:
-            if not target.complete:  # another process may just have ended
-                runs.go_on(target, watch)
+            go_on(target, watch)
     _finished(target, as_json)
 
 
@@ -196,7 +191,7 @@ def show(directory: RunArgument) -> None:
     def say(line: str) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    say(f"{directory}: {'complete' if target.complete else 'unfinished (rarefire resume goes on with it)'}")
+    say(f"{directory}: {'complete' if target.complete else f'unfinished ({target.way_on} goes on with it)'}")
     say(f"{str(spec['estimator'].get('class')).rpartition('.')[2]}, seed {spec['seed']}")
     if "name" in spec.get("data", {}):
         data = spec["data"]
@@ -308,6 +303,7 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
     def ask(number: int, frame: Any) -> None:
         nonlocal asked
         asked = True
+        sys.stderr.write("rarefire: stopping after this batch; Ctrl-C again ends at once\n")
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     before = signal.signal(signal.SIGINT, ask)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from rarefire.arguments import Rule, Whole, check
 from rarefire.component import Component
 from rarefire.data.arrays import load_idx
 from rarefire.data.fetch import mnist_images
@@ -51,14 +52,17 @@ class Lines(Dataset):
         Which ones.
     """
 
+    rules: ClassVar[dict[str, Rule]] = {"n_samples": Whole(1), "seed": Whole(0)}
+
     def __init__(self, n_samples: int = 3000, seed: int = 0) -> None:
         self.n_samples = n_samples
         self.seed = seed
 
     def open(self) -> Source:
         """Draw the pictures: (n_samples, 81), float32."""
-        generator = Generator(_whole(self, "seed", 0), "dataset", self.name)
-        images = line_images(_whole(self, "n_samples", 1), generator)
+        check(self)
+        generator = Generator(self.seed, "dataset", self.name)
+        images = line_images(self.n_samples, generator)
         return ArraySource(images, Description(self.name, "image", (9, 9), notes="1 on a line, 0 elsewhere"))
 
 
@@ -97,6 +101,8 @@ class Photos(Dataset):
         Which ones.
     """
 
+    rules: ClassVar[dict[str, Rule]] = {"patch": Whole(2), "n_patches": Whole(1), "seed": Whole(0)}
+
     def __init__(self, patch: int = 8, n_patches: int = 10000, seed: int = 0) -> None:
         self.patch = patch
         self.n_patches = n_patches
@@ -107,10 +113,11 @@ class Photos(Dataset):
         from PIL import Image
         from sklearn.datasets import load_sample_images
 
-        side = _whole(self, "patch", 2)
-        generator = Generator(_whole(self, "seed", 0), "dataset", self.name)
+        check(self)
+        side = self.patch
+        generator = Generator(self.seed, "dataset", self.name)
         grey = [np.asarray(Image.fromarray(image).convert("L")) for image in load_sample_images().images]
-        patches = extract_patches(grey, side, _whole(self, "n_patches", 1), generator).astype(np.float64)
+        patches = extract_patches(grey, side, self.n_patches, generator).astype(np.float64)
         patches -= patches.mean(axis=1, keepdims=True)
         deviation = patches.std()
         if deviation == 0:
@@ -143,10 +150,3 @@ class MNIST(Dataset):
             )
         source.description = replace(source.description, name=self.name)
         return source
-
-
-def _whole(dataset: Dataset, argument: str, least: int) -> int:
-    value: Any = getattr(dataset, argument)
-    if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= least:
-        return int(value)
-    raise InputError(f"{argument}={value!r} of {dataset.name} must be a whole number of at least {least}")

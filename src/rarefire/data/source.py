@@ -49,6 +49,11 @@ class Description:
         return cls(**{**values, **tuples})
 
 
+def batch_rows(n_features: int) -> int:
+    """Rows that are read at a time, so that a batch has at most four million values: between 1 and 4096."""
+    return max(1, min(4096, 2**22 // n_features))
+
+
 class Source(ABC):
     """Rows that can be read in any order, a batch at a time; never the whole matrix unless it is asked for."""
 
@@ -73,10 +78,21 @@ class Source(ABC):
     def fingerprint(self) -> str:
         """``"sha256:..."`` of shape, type and content: equal fingerprints mean equal rows."""
 
-    def batches(self, size: int = 1024) -> Iterator[NDArray[np.floating]]:
-        """All rows in order, ``size`` at a time."""
+    def batches(self) -> Iterator[NDArray[np.floating]]:
+        """All rows in order, :func:`batch_rows` at a time."""
+        size = batch_rows(self.shape[1])
         for start in range(0, self.shape[0], size):
             yield self.rows(slice(start, min(start + size, self.shape[0])))
+
+    def spec(self) -> dict[str, Any]:
+        """What a run records of its data."""
+        n_rows, n_features = self.shape
+        return {
+            "fingerprint": self.fingerprint,
+            "n_rows": n_rows,
+            "n_features": n_features,
+            **self.description.to_json(),
+        }
 
     def subset(self, index: NDArray[np.int64]) -> Source:
         """The rows at ``index`` as a source of their own; nothing is copied."""

@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from importlib import metadata
-from numbers import Integral, Real
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save as safetensors_bytes
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
+from rarefire.arguments import Number, Rule, check
 from rarefire.artifact import RunDirectory
 from rarefire.checkpoint import TrainState
-from rarefire.component import members, to_spec
-from rarefire.data.source import ArraySource, Description, Source
-from rarefire.errors import InputError, RunError
+from rarefire.component import to_spec
+from rarefire.data.source import ArraySource, Description, Source, batch_rows
+from rarefire.errors import InputError
 from rarefire.events import EpochEnded, Event, Listener
 from rarefire.objectives import Objective
 from rarefire.parallel import resolve_device
+from rarefire.penalties import NoPenalty
 from rarefire.random import Generator, integer_seed
 from rarefire.schedules import Schedule
 from rarefire.solvers import Solver
@@ -37,9 +36,6 @@ from rarefire.types import Tensors, tensor_of
 
 #: Rows that an epoch's record is computed on, of the training part and of the held-out part each.
 EVALUATION_ROWS = 1000
-
-#: Rows that are transformed at a time.
-CHUNK = 4096
 
 
 class Split(NamedTuple):
@@ -54,17 +50,11 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
     #: What a user calls the family.
     called: ClassVar[str] = "estimator"
-    #: Which arguments are components, and of which family.
-    component_families: ClassVar[dict[str, type]] = {}
+    #: What each argument may be, where its default does not say it.
+    rules: ClassVar[dict[str, Rule]] = {}
     #: The fitted arrays that make up the model: attribute name to parameter name.
     parameter_names: ClassVar[dict[str, str]] = {}
-    #: Allowed arguments: least integers; ranges of numbers as (low, high, whether low is excluded); choices;
-    #: and those that may be None.
-    _at_least: ClassVar[dict[str, int]] = {}
-    _between: ClassVar[dict[str, tuple[float, float, bool]]] = {}
-    _choices: ClassVar[dict[str, tuple[Any, ...]]] = {}
-    _optional: ClassVar[frozenset[str]] = frozenset()
-    #: What an unit of the held-out cost is called.
+    #: The unit of the cost.
     cost_unit: ClassVar[str] = ""
 
     # What a family defines ------------------------------------------------------------------------------------
@@ -102,6 +92,10 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         """Codes of shape (n_rows, n_components), and which of them count as active."""
 
     @abstractmethod
+    def _rate_range(self) -> tuple[float, float] | None:
+        """Smallest and largest code; None where codes are unbounded, and then have no rates."""
+
+    @abstractmethod
     def check_values(self, source: Source) -> str | None:
         """A sentence on why values of a source do not suit this estimator, or None where they do."""
 
@@ -131,22 +125,15 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         RunError
             If training diverged.
         """
+        self.check_arguments()
         source = self.source_of(X, reset=True)
         seed = integer_seed(self.random_state)
-        self.check_arguments()
         split = self.split(source.shape[0], seed)
         if self.checkpoint_dir is None:
             return self.fit_source(source, split, seed=seed)
         directory = RunDirectory(self.checkpoint_dir)
         with directory.locked():
-            spec = {
-                "kind": "array",
-                "estimator": self._spec(seed),
-                "data": {"fingerprint": source.fingerprint, **source.description.to_json()},
-                "seed": seed,
-                "versions": versions(),
-            }
-            directory.create(spec)
+            directory.create({**self.spec(seed), "data": source.spec(), "warm": self._is_warm})
             self.fit_source(source, split, seed=seed, directory=directory)
             directory.finish(self.weights_bytes())
         return self
@@ -159,11 +146,9 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         InputError
             If no row would be left on one side.
         """
-        fraction: Any = self.validation_fraction
+        fraction = self.validation_fraction
         if fraction is None:
             fraction = 0.1 if self.early_stopping else 0.0
-        if isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0 <= fraction < 1:
-            raise InputError(f"validation_fraction={fraction!r} must lie in [0, 1)")
         if fraction == 0:
             if self.early_stopping:
                 raise InputError("early_stopping needs held-out rows; give a validation_fraction above 0")
@@ -203,7 +188,6 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         listeners, should_stop, checkpoint_every
             See :class:`rarefire.trainer.Trainer`.
         """
-        self.check_arguments()
         device = resolve_device(self.device)
         dtype = torch.float64 if source.dtype == np.float64 else torch.float32
         train = source.subset(split.train) if len(split.held_out) else source
@@ -211,22 +195,16 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         n_features = source.shape[1]
         generator = Generator(seed, "sample", device=device)
         trainer = self._trainer(train, held_out, seed, device, self.n_iter)
+        warm = self._is_warm
 
         history: list[dict[str, Any]] = []
         if directory is not None and directory.checkpoint.is_file():
             state = TrainState.read(directory.checkpoint, device)
-            self._check_state(state, n_features, directory)
+            expected = self._start(n_features, train.shape[0], seed, dtype, device, trainer.solver, carry=False)
+            state.check_like(expected, str(directory.checkpoint))
             history = directory.cut_history(state.epoch)
         else:
-            warm = self.warm_start and hasattr(self, "components_")
-            initial = Generator(seed, "initial")
-            parameters = self._parameters(device) if warm else self._initial(n_features, dtype, initial)
-            parameters = {name: value.to(device, dtype, copy=True) for name, value in parameters.items()}
-            state = TrainState(
-                parameters,
-                trainer.solver.initial(parameters),
-                objective=self._objective_state(train.shape[0], dtype, device, carry=warm),
-            )
+            state = self._start(n_features, train.shape[0], seed, dtype, device, trainer.solver, carry=warm)
             if directory is not None:
                 directory.cut_history(0)
                 if warm:  # spec.json does not hold the weights that training begins with
@@ -261,17 +239,45 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         self.history_ = history
         self.seed_ = seed
         self.validation_indices_ = split.held_out
+        self._streams: dict[str, Generator] = {}
         return self
 
-    def _check_state(self, state: TrainState, n_features: int, directory: RunDirectory) -> None:
-        """See that a checkpoint is of this estimator and of rows with this many columns."""
+    def _start(
+        self,
+        n_features: int,
+        n_rows: int,
+        seed: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        solver: Solver,
+        *,
+        carry: bool,
+    ) -> TrainState:
+        """The state before the first update; with ``carry`` from the fitted weights and chains."""
+        if carry:
+            self._check_fitted_shapes(n_features)
+        parameters = self._parameters(device) if carry else self._initial(n_features, dtype, Generator(seed, "initial"))
+        parameters = {name: value.to(device, dtype, copy=True) for name, value in parameters.items()}
+        objective = self._objective_state(n_rows, dtype, device, carry=carry)
+        return TrainState(parameters, solver.initial(parameters), objective=objective)
+
+    @property
+    def _is_warm(self) -> bool:
+        """Whether a fit goes on from fitted weights."""
+        return self.warm_start and hasattr(self, "components_")
+
+    def _check_fitted_shapes(self, n_features: int) -> None:
         for attribute, shape in self.parameter_shapes(n_features).items():
-            found = state.parameters.get(self.parameter_names[attribute])
-            if found is None or tuple(found.shape) != shape:
-                raise RunError(
-                    f"the checkpoint {directory.checkpoint} does not belong to {directory}/spec.json, which asks for "
-                    f"{attribute} of shape {shape}; start the run again with --overwrite"
+            if np.shape(getattr(self, attribute)) != shape:
+                raise InputError(
+                    f"the fitted {attribute} has shape {np.shape(getattr(self, attribute))}, but data and arguments "
+                    f"now ask for {shape}; fit a clone instead"
                 )
+
+    @staticmethod
+    def _own(penalty: Any) -> Any:
+        """A copy of a penalty, or what None stands for."""
+        return NoPenalty() if penalty is None else clone(penalty)
 
     def partial_fit(self, X: Any, y: Any = None) -> Any:
         """Make one update on all rows of ``X`` together.
@@ -310,29 +316,22 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         source = self.source_of(X, reset=first)
         device = resolve_device(self.device)
         dtype = torch.float64 if source.dtype == np.float64 else torch.float32
-        if first:
-            self.seed_ = integer_seed(self.random_state)
-            initial = self._initial(source.shape[1], dtype, Generator(self.seed_, "initial"))
-        else:
-            initial = self._parameters("cpu")
-            dtype = initial["weight"].dtype
-        parameters = {name: value.to(device, copy=True) for name, value in initial.items()}
-        generator = Generator(self.seed_, "sample", device=device)
+        seed = integer_seed(self.random_state) if first else self.seed_
+        if not first:
+            dtype = next(iter(self._parameters("cpu").values())).dtype
+        generator = Generator(seed, "sample", device=device)
+        trainer = self._trainer(source, None, seed, device, 1)
+        state = self._start(source.shape[1], source.shape[0], seed, dtype, device, trainer.solver, carry=not first)
         if not first:
             generator.set_state(self._sampler_state)
-        trainer = self._trainer(source, None, self.seed_, device, 1)
-        solver_state = {name: value.to(device) for name, value in getattr(self, "_solver_state", {}).items()}
-        state = TrainState(
-            parameters,
-            solver_state or trainer.solver.initial(parameters),
-            objective=self._objective_state(source.shape[0], dtype, device, carry=not first),
-        )
+            state.solver = {name: value.to(device, copy=True) for name, value in self._solver_state.items()}
         batch = tensor_of(source.rows(slice(None)), device).to(dtype)
         trainer.update(state, batch, generator, 0.0)
         trainer.check(state)
         self._take(state.parameters, state, generator)
         if first:
             self.n_iter_, self.history_, self.validation_indices_ = 0, [], np.arange(0)
+            self.seed_, self._streams = seed, {}
         return self
 
     def _say(self, event: Event) -> None:
@@ -378,6 +377,7 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         """Set the fitted attributes from tensors."""
         for attribute, name in self.parameter_names.items():
             setattr(self, attribute, parameters[name].detach().cpu().numpy())
+        self.penalty_, self.weight_decay_ = self._own(self.penalty), self._own(self.weight_decay)
         self._n_features_out = len(self.components_)
         self._solver_state = {name: value.cpu() for name, value in state.solver.items()}
         self._sampler_state = generator.state()
@@ -393,6 +393,10 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         """The model behind the fitted attributes."""
         check_is_fitted(self)
         return self._model_of(self._parameters(device, dtype))
+
+    def __sklearn_is_fitted__(self) -> bool:
+        # Validation alone sets n_features_in_, which does not make a model.
+        return hasattr(self, "components_")
 
     def __sklearn_tags__(self) -> Any:
         """Sparse rows are taken; float types are kept."""
@@ -414,9 +418,9 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         Returns
         -------
         codes : ndarray or torch.Tensor of shape (n_samples, n_components)
-            Of the type and on the device of ``X``.
+            A tensor on the device of ``X`` for a tensor; float32 for float32, half and bytes, else float64.
         """
-        return self._map_rows(X, lambda model, rows: model.hidden_mean(rows))
+        return self._map_rows(X, lambda model, rows: model.encode(rows))
 
     def inverse_transform(self, X: Any) -> Any:
         """Reconstructions from codes.
@@ -431,7 +435,7 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         rows : ndarray or torch.Tensor of shape (n_samples, n_features)
         """
         check_is_fitted(self)
-        return self._map_rows(X, lambda model, codes: model.visible_mean(codes), columns=len(self.components_))
+        return self._map_rows(X, lambda model, codes: model.decode(codes), columns=len(self.components_))
 
     def _map_rows(
         self, X: Any, function: Callable[[Any, torch.Tensor], torch.Tensor], columns: int | None = None
@@ -439,24 +443,32 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         """Apply a function of (model, rows) to ``X`` a chunk at a time and answer in kind."""
         check_is_fitted(self)
         if isinstance(X, torch.Tensor):
-            rows = self._checked_tensor(X, columns or self.n_features_in_)
-            return function(self.fitted_model(rows.dtype, rows.device), rows)
-        if columns is None:
-            X = validate_data(self, X, accept_sparse="csr", reset=False, dtype=(np.float64, np.float32))
+            rows: Any = self._checked_tensor(X, columns or self.n_features_in_)
+            model = self.fitted_model(rows.dtype, rows.device)
+            home = rows.device
         else:
-            X = check_array(X, dtype=(np.float64, np.float32))
-            if X.shape[1] != columns:
-                raise InputError(f"X has {X.shape[1]} columns, but {type(self).__name__} has {columns} components")
-        model = self.fitted_model(torch.float64 if X.dtype == np.float64 else torch.float32)
-        out: NDArray | None = None
-        for start in range(0, X.shape[0], CHUNK):
-            chunk = X[start : start + CHUNK]
-            chunk = chunk.toarray() if sp.issparse(chunk) else np.ascontiguousarray(chunk)
-            piece = function(model, tensor_of(chunk)).numpy()
+            if columns is None:
+                rows = self._validated(X, reset=False)
+            else:
+                rows = check_array(X, dtype=(np.float64, np.float32))
+                if rows.shape[1] != columns:
+                    name = type(self).__name__
+                    raise InputError(f"X has {rows.shape[1]} columns, but {name} has {columns} components")
+            source = ArraySource(rows, Description("array"))
+            dtype = torch.float64 if source.dtype == np.float64 else torch.float32
+            model = self.fitted_model(dtype, resolve_device(self.device))
+            home = torch.device("cpu")
+        n_rows, size = rows.shape[0], batch_rows(rows.shape[1])
+        out = None
+        for start in range(0, n_rows, size):
+            chunk = slice(start, min(start + size, n_rows))
+            batch = rows[chunk] if isinstance(rows, torch.Tensor) else tensor_of(source.rows(chunk), model.device)
+            piece = function(model, batch)
             if out is None:
-                out = np.empty((X.shape[0], *piece.shape[1:]), piece.dtype)
-            out[start : start + CHUNK] = piece
-        return out
+                out = torch.empty((n_rows, *piece.shape[1:]), dtype=piece.dtype, device=home)
+            out[chunk] = piece
+        assert out is not None  # validation refuses data without rows
+        return out if isinstance(X, torch.Tensor) else out.numpy()
 
     @staticmethod
     def _checked_tensor(X: torch.Tensor, columns: int) -> torch.Tensor:
@@ -467,66 +479,54 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             raise InputError("X holds values that are not finite (NaN or infinity); remove or replace them")
         return rows
 
+    def _validated(self, X: Any, *, reset: bool) -> Any:
+        """A float array, an array of bytes or half precision as it is, or a CSR matrix; scikit-learn's checks done."""
+        # Small types are widened a batch at a time, so that a memory map of bytes stays on disk.
+        small = isinstance(X, np.ndarray) and X.dtype.kind in "buif" and X.dtype.itemsize <= 2
+        dtype = None if small else (np.float64, np.float32)
+        return validate_data(self, X, accept_sparse="csr", dtype=dtype, reset=reset)
+
     def source_of(self, X: Any, *, reset: bool = True) -> Source:
         """Validated data as a source; warns once of values that do not suit the estimator."""
         if isinstance(X, torch.Tensor):
             X = X.detach().to("cpu", torch.float64 if X.dtype == torch.float64 else torch.float32).numpy()
-        X = validate_data(self, X, accept_sparse="csr", dtype=(np.float64, np.float32), reset=reset)
+        X = self._validated(X, reset=reset)
         names = getattr(self, "feature_names_in_", None)
-        description = (
-            Description("array") if names is None else Description("array", "named", None, tuple(map(str, names)))
-        )
-        source = ArraySource(X, description)
+        kind = "plain" if names is None else "named"
+        source = ArraySource(X, Description("array", kind, None, None if names is None else tuple(map(str, names))))
         if (sentence := self.check_values(source)) is not None:
             warnings.warn(sentence, UserWarning, stacklevel=3)
         return source
 
     def check_arguments(self) -> None:
-        """Refuse arguments that cannot be used; builds the components that None stands for."""
-        for name, least in self._at_least.items():
+        """Refuse arguments that cannot be used.
+
+        Raises
+        ------
+        InputError
+            For the first that cannot.
+        """
+        check(self)
+        resolve_device(self.device)
+        for name, rule in self.rules.items():
             value = getattr(self, name)
-            optional = name in self._optional
-            if value is None and optional:
-                continue
-            if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-                none = " or None" if optional else ""
-                raise InputError(f"{name}={value!r} must be an integer of at least {least}{none}")
-        for name, (low, high, low_open) in self._between.items():
-            value = getattr(self, name)
-            if value is None and name in self._optional:
-                continue
-            if isinstance(value, Schedule) and self.component_families.get(name) is Schedule:
-                # Schedules are monotone between these points, or constant.
-                values = [value.at(progress) for progress in (0.0, 0.25, 0.5, 0.75)]
-                if all(isinstance(v, Real) and low <= v < high for v in values):
-                    continue
-                raise InputError(f"{name}={value!r} leaves the range from {low:g} to {high:g} that {name} has")
-            bad = isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value)
-            if bad or value < low or (low_open and value == low) or value >= high:
-                range_ = f"{'(' if low_open else '['}{low:g}, {high:g})" if high < math.inf else f"above {low:g}"
-                schedule = " or a schedule" if self.component_families.get(name) is Schedule else ""
-                raise InputError(
-                    f"{name}={value!r} must be a number in {range_}{schedule}".replace("in above", "above")
-                )
-        for name, choices in self._choices.items():
-            if getattr(self, name) not in choices:
-                raise InputError(
-                    f"{name}={getattr(self, name)!r} is unknown; use one of {', '.join(map(repr, choices))}"
-                )
-        for name, family in self.component_families.items():
-            value = getattr(self, name)
-            if value is not None and not isinstance(value, family) and name not in self._between:
-                example = next(members(family)).__name__
-                raise InputError(
-                    f"{name}={value!r} is no {family.__name__}; give an instance of one, such as {example}()"
-                )
+            if isinstance(rule, Number) and isinstance(value, Schedule):
+                reached = (value.at(epoch / self.n_iter) for epoch in range(self.n_iter))
+                if (bad := next((v for v in reached if not rule.contains(v)), None)) is not None:
+                    raise InputError(f"{name}={value!r} reaches {bad:g}, but {name} must be {rule.range}")
+        if self.penalty is not None and self.penalty.needs_rates and self._rate_range() is None:
+            raise InputError(f"{self.penalty!r} is for units of bounded range, which those of {self!r} are not")
 
     # Keeping ------------------------------------------------------------------------------------------------
 
-    def _spec(self, seed: int) -> dict[str, Any]:
-        """The estimator's arguments as JSON, with the seed that ``random_state`` was turned into."""
-        plain = clone(self).set_params(random_state=seed)
-        return to_spec(plain)
+    def spec(self, seed: int) -> dict[str, Any]:
+        """The part of a specification that every run has: arguments, seed, versions, and where it ran.
+
+        ``random_state`` is written as the seed that it was turned into, and the directory does not name itself.
+        """
+        plain = clone(self).set_params(random_state=seed, checkpoint_dir=None)
+        device = str(resolve_device(self.device))
+        return {"kind": "array", "estimator": to_spec(plain), "seed": seed, "device": device, "versions": versions()}
 
     def weights_bytes(self, steps: Sequence[Any] = ()) -> bytes:
         """All fitted state, and that of the preparation steps before it, as one safetensors file."""
@@ -560,14 +560,7 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         weights = self.weights_bytes()
         directory = RunDirectory(path)
         with directory.locked():
-            directory.create(
-                {
-                    "kind": "array",
-                    "estimator": self._spec(self.seed_),
-                    "seed": self.seed_,
-                    "versions": versions(),
-                }
-            )
+            directory.create(self.spec(self.seed_))
             directory.write_history(self.history_)
             directory.finish(weights)
 
@@ -579,6 +572,7 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         if fitted["feature_names_in_"]:
             self.feature_names_in_ = np.array(fitted["feature_names_in_"], dtype=object)
         self.history_ = history
+        self.penalty_, self.weight_decay_ = self._own(self.penalty), self._own(self.weight_decay)
         self._n_features_out = len(self.components_)
         self._solver_state = {name: torch.from_numpy(array) for name, array in solver_state.items()}
         self._sampler_state = fitted["generator"]

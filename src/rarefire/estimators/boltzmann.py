@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_array
 
+from rarefire.arguments import Choice, Free, Number, Part, Rule, Whole
 from rarefire.checkpoint import TrainState
 from rarefire.data.source import Source
 from rarefire.errors import InputError
@@ -21,8 +22,9 @@ from rarefire.metrics.cost import bernoulli_cost
 from rarefire.metrics.likelihood import log_pseudo_likelihood
 from rarefire.models.boltzmann import BoltzmannMachine
 from rarefire.objectives.contrastive import ContrastiveDivergence
-from rarefire.penalties import ActivityPenalty, NoPenalty, WeightPenalty
-from rarefire.random import Generator, integer_seed
+from rarefire.parallel import resolve_device
+from rarefire.penalties import ActivityPenalty, WeightPenalty
+from rarefire.random import Generator
 from rarefire.sampling import gibbs
 from rarefire.schedules import Schedule
 from rarefire.solvers.sgd import SGD
@@ -101,11 +103,13 @@ class BernoulliRBM(SparseLearner):
         a.
     h_samples_ : ndarray of shape (n_chains, n_components)
         Hidden state of the persistent chains; only with ``persistent=True``.
+    penalty_, weight_decay_ : component
+        The penalties in use, ``NoPenalty()`` where None was given.
     history_ : list of dict
         One record an epoch, costs on at most 1000 rows of each part: ``cost`` (with sampled hidden units),
         ``cost_mean_field``, ``active_mean`` and ``active_max`` (units sampled on, of one row), ``learning_rate`` and
         ``momentum``; with held-out rows ``validation_cost``, ``validation_cost_mean_field`` and
-        ``free_energy_gap`` (mean F held out minus mean F in training).
+        ``free_energy_gap`` (mean F held out minus mean F in training); with ``verbose`` ``pseudo_likelihood``.
     n_iter_ : int
         Epochs done.
     seed_ : int
@@ -135,11 +139,26 @@ class BernoulliRBM(SparseLearner):
     (4, 2)
     """
 
-    component_families: ClassVar[dict[str, type]] = {
-        "learning_rate": Schedule,
-        "momentum": Schedule,
-        "penalty": ActivityPenalty,
-        "weight_decay": WeightPenalty,
+    rules: ClassVar[dict[str, Rule]] = {
+        "n_components": Whole(1),
+        "learning_rate": Number(0, above=True, schedule=Schedule),
+        "batch_size": Whole(1, none=True),
+        "n_iter": Whole(0),
+        "verbose": Free(),
+        "momentum": Number(0, 1, schedule=Schedule),
+        "gibbs_steps": Whole(1),
+        "n_chains": Whole(1, none=True),
+        "positive_hidden": Choice(_HALF_STEPS),
+        "chain_visible": Choice(_HALF_STEPS),
+        "chain_hidden": Choice(_HALF_STEPS),
+        "negative_hidden": Choice(_HALF_STEPS),
+        "penalty": Part(ActivityPenalty),
+        "weight_decay": Part(WeightPenalty),
+        "averaging": Number(0, 1, none=True),
+        "init_scale": Number(0),
+        "validation_fraction": Number(0, 1, none=True),
+        "n_iter_no_change": Whole(1),
+        "tol": Number(0),
     }
     parameter_names: ClassVar[dict[str, str]] = {
         "components_": "weight",
@@ -147,28 +166,6 @@ class BernoulliRBM(SparseLearner):
         "intercept_visible_": "visible_bias",
     }
     cost_unit: ClassVar[str] = "nats per pixel"
-    _at_least: ClassVar[dict[str, int]] = {
-        "n_components": 1,
-        "batch_size": 1,
-        "n_iter": 0,
-        "gibbs_steps": 1,
-        "n_chains": 1,
-        "n_iter_no_change": 1,
-    }
-    _between: ClassVar[dict[str, tuple[float, float, bool]]] = {
-        "learning_rate": (0, np.inf, True),
-        "momentum": (0, 1, False),
-        "averaging": (0, 1, False),
-        "init_scale": (0, np.inf, False),
-        "tol": (0, np.inf, False),
-    }
-    _choices: ClassVar[dict[str, tuple[Any, ...]]] = {
-        "positive_hidden": _HALF_STEPS,
-        "chain_visible": _HALF_STEPS,
-        "chain_hidden": _HALF_STEPS,
-        "negative_hidden": _HALF_STEPS,
-    }
-    _optional: ClassVar[frozenset[str]] = frozenset({"batch_size", "n_chains", "averaging"})
 
     def __init__(
         self,
@@ -250,8 +247,8 @@ class BernoulliRBM(SparseLearner):
             chain_hidden=self.chain_hidden,  # type: ignore[arg-type]
             chain_visible=self.chain_visible,  # type: ignore[arg-type]
             negative_hidden=self.negative_hidden,  # type: ignore[arg-type]
-            penalty=NoPenalty() if self.penalty is None else self.penalty,
-            weight_decay=NoPenalty() if self.weight_decay is None else self.weight_decay,
+            penalty=self._own(self.penalty),
+            weight_decay=self._own(self.weight_decay),
         )
 
     def _objective_state(self, n_rows: int, dtype: torch.dtype, device: torch.device, carry: bool) -> Tensors:
@@ -267,6 +264,7 @@ class BernoulliRBM(SparseLearner):
 
     def _take(self, parameters: Tensors, state: TrainState, generator: Generator) -> None:
         super()._take(parameters, state, generator)
+        self.__dict__.pop("h_samples_", None)  # those of an earlier, persistent fit
         if self.persistent:
             self.h_samples_ = state.objective["chains"].cpu().numpy()
 
@@ -283,6 +281,9 @@ class BernoulliRBM(SparseLearner):
 
     def _advice(self) -> str:
         return f"; lower learning_rate (now {self.learning_rate!r}) or momentum, or use a smaller init_scale"
+
+    def _rate_range(self) -> tuple[float, float]:
+        return Bernoulli.support
 
     def check_values(self, source: Source) -> str | None:
         """A sentence if values lie outside [0, 1], which binary units cannot take, else None."""
@@ -338,8 +339,8 @@ class BernoulliRBM(SparseLearner):
 
     def measure(self, train: Source, held_out: Source | None) -> list[dict[str, Any]]:
         """Costs, activity and free energy on all rows of both parts, as entries of ``metrics.json``."""
-        machine = self.fitted_model(torch.float64)
-        generator = Generator(self.seed_, "metrics")
+        machine = self.fitted_model(torch.float64, resolve_device(self.device))
+        generator = Generator(self.seed_, "metrics", device=machine.device)
         parts: dict[str, dict[str, Any]] = {}
         for name, source in (("cost", train), ("cv_cost", held_out)):
             if source is None:
@@ -347,9 +348,9 @@ class BernoulliRBM(SparseLearner):
             sums = {"cost": 0.0, "cost_mean_field": 0.0, "free_energy": 0.0}
             counts = []
             for rows in source.batches():
-                v = tensor_of(rows).to(torch.float64)
+                v = tensor_of(rows, machine.device).to(torch.float64)
                 costs = self._costs(machine, v, generator)
-                counts.append(costs.pop("h").sum(dim=1).numpy())
+                counts.append(costs.pop("h").sum(dim=1).cpu().numpy())
                 costs["free_energy"] = machine.free_energy(v).mean().item()
                 for key, value in costs.items():
                     sums[key] += value * len(rows)
@@ -388,10 +389,10 @@ class BernoulliRBM(SparseLearner):
 
     def codes_and_active(self, rows: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
         """E[h|v] of shape (n_rows, n_components), and where it exceeds 0.5."""
-        codes = self.fitted_model(torch.float64 if rows.dtype == np.float64 else torch.float32).hidden_mean(
-            tensor_of(rows)
-        )
-        return codes.numpy(), (codes > 0.5).numpy()
+        dtype = torch.float64 if rows.dtype == np.float64 else torch.float32
+        machine = self.fitted_model(dtype, resolve_device(self.device))
+        codes = machine.encode(tensor_of(rows, machine.device)).cpu().numpy()
+        return codes, codes > 0.5
 
     def score_samples(self, X: Any) -> Any:
         """Log pseudo-likelihood of each row, Σᵢ ln P(vᵢ | the other visibles), in nats.
@@ -422,7 +423,7 @@ class BernoulliRBM(SparseLearner):
     def gibbs(self, v: Any) -> Any:
         """One step of Gibbs sampling: hidden units given ``v``, then visibles given them, both sampled.
 
-        Calls follow one another in one stream of random numbers, which ``random_state`` begins.
+        Calls follow one another in one stream of random numbers, which ``random_state`` begins with each fit.
 
         Parameters
         ----------
@@ -483,29 +484,31 @@ class BernoulliRBM(SparseLearner):
         v : ndarray of shape (n_samples, n_features)
             Of 0 and 1.
         """
-        machine = self.fitted_model()
-        generator = self._stream("cpu")
+        machine = self.fitted_model(device=resolve_device(self.device))
+        generator = self._stream(machine.device)
         dtype = machine.weight.dtype
         if n_samples < 1 or gibbs_steps < 1:
             raise InputError(f"n_samples={n_samples} and gibbs_steps={gibbs_steps} must be at least 1")
         if init is not None:
-            start = check_array(init, dtype=machine.weight.numpy().dtype)
+            start = check_array(init, dtype=self.components_.dtype)
             if start.shape != (n_samples, self.n_features_in_):
                 raise InputError(f"init has shape {start.shape}, expected ({n_samples}, {self.n_features_in_})")
-            h = machine.hidden.sample(machine.hidden_mean(tensor_of(start)), generator)
+            h = machine.hidden.sample(machine.hidden_mean(tensor_of(start, machine.device)), generator)
         elif self.persistent:
-            h = tensor_of(np.resize(self.h_samples_, (n_samples, len(self.components_)))).to(dtype)
+            h = tensor_of(np.resize(self.h_samples_, (n_samples, len(self.components_))), machine.device).to(dtype)
         else:
-            h = generator.bernoulli(torch.full((n_samples, len(self.components_)), 0.5, dtype=dtype))
+            h = generator.bernoulli(
+                torch.full((n_samples, len(self.components_)), 0.5, dtype=dtype, device=machine.device)
+            )
         v, _ = gibbs(machine, h, gibbs_steps, generator)
-        return v.numpy()
+        return v.cpu().numpy()
 
-    def _stream(self, device: torch.device | str) -> Generator:
-        """The random numbers of calls after the fit: one stream, which ``random_state`` begins."""
-        stream = getattr(self, "_after_fit", None)
-        if stream is None or stream.device != torch.device(device):
-            stream = self._after_fit = Generator(integer_seed(self.random_state), "after fit", device=device)
-        return stream
+    def _stream(self, device: torch.device) -> Generator:
+        """The random numbers of calls after the fit: for each kind of device one stream, which the seed begins."""
+        streams: dict[str, Generator] = self.__dict__.setdefault("_streams", {})
+        if device.type not in streams:
+            streams[device.type] = Generator(self.seed_, "after fit", device=device)
+        return streams[device.type]
 
     def to_torch(self) -> torch.nn.Module:
         """The fitted machine as a torch module.

@@ -1,4 +1,4 @@
-"""Fitted estimators back from a run directory, and unfinished runs on to their end."""
+"""Fitted estimators back from a run directory."""
 
 from __future__ import annotations
 
@@ -80,8 +80,7 @@ def load_parts(directory: RunDirectory) -> tuple[SparseLearner, list[Step]]:
     """The fitted estimator of a finished run, and the fitted steps before it."""
     spec = directory.spec()
     if not directory.weights.is_file():
-        how = "rarefire.resume(path, X)" if spec["kind"] == "array" else f"rarefire resume {directory}"
-        raise InputError(f"{directory} holds an unfinished run; go on with it by {how}")
+        raise InputError(f"{directory} holds an unfinished run; {directory.way_on} goes on with it")
     estimator = built(spec["estimator"], SparseLearner, directory)
     steps = [built(step, Step, directory) for step in spec.get("prepare", [])]
     arrays, fitted = _read(directory)
@@ -133,50 +132,3 @@ def _check(
             )
         if array.dtype.kind not in "fi" or not np.isfinite(array).all():
             raise InputError(f"{directory.weights} holds values in {name} that are no finite numbers; it is damaged")
-
-
-def resume(path: str | os.PathLike[str], X: Any = None) -> Any:
-    """Go on with an unfinished run until its end, bit for bit as if it had never stopped.
-
-    Parameters
-    ----------
-    path : str or Path
-        The run directory.
-    X : array-like, sparse matrix or torch.Tensor
-        The data, for a run that ``fit`` began with ``checkpoint_dir``. A run of the command line opens its own.
-
-    Returns
-    -------
-    estimator : the fitted estimator, as :func:`load` gives it
-
-    Raises
-    ------
-    InputError
-        If there is no run, or ``X`` is not the data that it began with.
-    RunError
-        If another process is working on it.
-    """
-    from rarefire import runs  # a run of the command line needs sources, pages and recipes
-
-    directory = RunDirectory(path)
-    spec = directory.spec()
-    with directory.locked():
-        if directory.complete:
-            pass
-        elif spec["kind"] == "array":
-            _resume_array(directory, spec, X)
-        else:
-            runs.go_on(directory)
-    return load(path)
-
-
-def _resume_array(directory: RunDirectory, spec: dict[str, Any], X: Any) -> None:
-    if X is None:
-        raise InputError(f"the run {directory} was begun on an array; give it as X")
-    estimator = built(spec["estimator"], SparseLearner, directory)
-    source = estimator.source_of(X)
-    if source.fingerprint != spec.get("data", {}).get("fingerprint"):
-        raise InputError(f"X is not the data that the run {directory} was begun on: its fingerprint differs")
-    split = estimator.split(source.shape[0], spec["seed"])
-    estimator.fit_source(source, split, seed=spec["seed"], directory=directory)
-    directory.finish(estimator.weights_bytes())

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch.nn.functional as F  # noqa: N812
+from jaxtyping import Float
+from torch import Tensor
 
-from rarefire.types import Visible
 
-
-def bernoulli_cost(v: Visible, z: Visible) -> Visible:
+def bernoulli_cost(v: Float[Tensor, "*shape"], z: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """−[v ln p + (1 − v) ln(1 − p)] of each entry, p = σ(z), in nats: ln(1 + eᶻ) − v z.
 
     Computed from the input z and not from p, so that no probability is clipped. Source: document 002, whose cost

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
+
+from rarefire.random import Generator
 
 __all__ = ["EdgeLikeness", "control_shares", "edge_likeness"]
 
@@ -116,7 +119,7 @@ def edge_likeness(filters: ArrayLike, shape: Shape | None = None) -> EdgeLikenes
     return EdgeLikeness(explained, peak, strength, orientation, counted, counted & fits)
 
 
-def control_shares(shape: Shape, n_filters: int = 200, seed: int | np.random.Generator = 0) -> dict[str, float]:
+def control_shares(shape: Shape, n_filters: int = 200, seed: int = 0) -> dict[str, float]:
     """Measure the edge-like share of two families that contain no edges.
 
     Gaussian spots are isotropic, their centres uniform over the patch and their widths uniform in
@@ -130,7 +133,7 @@ def control_shares(shape: Shape, n_filters: int = 200, seed: int | np.random.Gen
         Height and width of a patch.
     n_filters : int, default 200
         Filters drawn from each family.
-    seed : int or numpy.random.Generator, default 0
+    seed : int, default 0
         Source of the draws.
 
     Returns
@@ -145,26 +148,31 @@ def control_shares(shape: Shape, n_filters: int = 200, seed: int | np.random.Gen
     """
     if n_filters < 1 or min(shape) < 1:
         raise ValueError(f"n_filters and both sides must be at least 1, got {n_filters} and {shape}.")
-    rng = np.random.default_rng(seed)
+    rng = Generator(seed, "edge controls")
     families = {"gaussian_spots": _gaussian_spots, "smoothed_noise": _smoothed_noise}
     return {name: edge_likeness(draw(shape, n_filters, rng), shape).share for name, draw in families.items()}
 
 
-def _gaussian_spots(shape: Shape, n: int, rng: np.random.Generator) -> Array:
+def _uniform(rng: Generator, low: float, high: float, shape: tuple[int, ...]) -> Array:
+    draws: Array = low + (high - low) * rng.uniform(shape, torch.float64).numpy()
+    return draws
+
+
+def _gaussian_spots(shape: Shape, n: int, rng: Generator) -> Array:
     x, y = _pixels(shape)
-    x0, y0 = (side * rng.uniform(-0.5, 0.5, (n, 1)) for side in shape[::-1])
-    sigma = np.sqrt(shape[0] * shape[1]) / 8 * rng.uniform(*SPOT_WIDTHS, (n, 1))
+    x0, y0 = (side * _uniform(rng, -0.5, 0.5, (n, 1)) for side in shape[::-1])
+    sigma = np.sqrt(shape[0] * shape[1]) / 8 * _uniform(rng, *SPOT_WIDTHS, (n, 1))
     spots: Array = np.exp(-((x - x0) ** 2 + (y - y0) ** 2) / (2 * sigma**2))
     return spots
 
 
-def _smoothed_noise(shape: Shape, n: int, rng: np.random.Generator) -> Array:
+def _smoothed_noise(shape: Shape, n: int, rng: Generator) -> Array:
     h, w = shape
-    sigma = np.sqrt(h * w) / 8 * rng.uniform(*SMOOTHING_WIDTHS, (n, 1, 1))
+    sigma = np.sqrt(h * w) / 8 * _uniform(rng, *SMOOTHING_WIDTHS, (n, 1, 1))
     # The convolution is periodic; a field of twice the side keeps a patch's borders apart.
     fy, fx = np.fft.fftfreq(2 * h)[:, None], np.fft.fftfreq(2 * w)
     kernel = np.exp(-2 * np.pi**2 * sigma**2 * (fx**2 + fy**2))
-    white = np.fft.fft2(rng.standard_normal((n, 2 * h, 2 * w)))
+    white = np.fft.fft2(rng.normal((n, 2 * h, 2 * w), torch.float64).numpy())
     return np.fft.ifft2(kernel * white).real[:, :h, :w].reshape(n, h * w)
 
 

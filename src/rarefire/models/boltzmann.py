@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -86,6 +87,19 @@ class BoltzmannMachine:
         """E[v | h]."""
         return self.visible.mean(self.visible_input(h))
 
+    def encode(self, v: Visible) -> Hidden:
+        """Rows to codes, E[h | v]."""
+        return self.hidden_mean(v)
+
+    def decode(self, h: Hidden) -> Visible:
+        """Codes to rows, E[v | h]."""
+        return self.visible_mean(h)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.weight.device
+
     def energy(self, v: Visible, h: Hidden) -> PerRow:
         """E(v, h) of each pair of rows."""
         interaction = ((h @ self.weight) * v).sum(dim=1)
@@ -102,7 +116,7 @@ class BoltzmannMachine:
             pre=self.hidden_input(v),
             activate=self.hidden.mean,
             slope_of=self.hidden.slope,
-            rate_range=self.hidden.support if self.hidden.support == (0.0, 1.0) else None,
+            rate_range=self.hidden.support if all(map(math.isfinite, self.hidden.support)) else None,
             decode=self.visible_mean,
             weights=self.weights,
         )

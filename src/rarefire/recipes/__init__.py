@@ -13,9 +13,8 @@ from rarefire.artifact import RunDirectory
 from rarefire.component import Component, find, from_spec, label, to_spec
 from rarefire.data.source import Source
 from rarefire.errors import InputError
-from rarefire.estimators.base import SparseLearner, versions
 from rarefire.estimators.load import built, load_parts
-from rarefire.runs import Picture, Trained, Watch, check, finish, train
+from rarefire.runs import Picture, Trained, Watch, check_run, finish, train
 from rarefire.settings import OPTION_OF, apply
 
 
@@ -93,9 +92,10 @@ def recipe_spec(
     for_estimator = [(key, value) for key, value in pairs if key.partition("__")[0] not in own]
     arms = _configured(recipe, for_estimator, device, own)
     for arm in arms:
-        check(arm.source, [], arm.estimator, arm.estimator.random_state)
+        check_run(arm.source, [], arm.estimator, arm.estimator.random_state)
     first = arms[0]
     return {
+        **first.estimator.spec(seed),
         "kind": "recipe",
         "recipe": {
             "name": label(cls),
@@ -106,17 +106,8 @@ def recipe_spec(
             "set": [[key, to_spec(value)] for key, value in for_estimator],
             "device": device,
         },
-        "data": {
-            "fingerprint": first.source.fingerprint,
-            "n_rows": first.source.shape[0],
-            "n_features": first.source.shape[1],
-            "name": first.source.description.name,
-            "notes": first.source.description.notes,
-        },
+        "data": first.source.spec(),
         "prepare": [],
-        "estimator": to_spec(first.estimator),
-        "seed": seed,
-        "versions": versions(),
     }
 
 
@@ -140,24 +131,24 @@ def go_on(directory: RunDirectory, spec: dict[str, Any], watch: Watch) -> None:
         if not own and place.complete:
             estimator, _ = load_parts(place)
             split = estimator.split(arm.source.shape[0], seed)
-            trained[arm.name] = Trained.of(arm.name, estimator, [], arm.source, split)
+            trained[arm.name] = Trained.of(estimator, [], arm.source, split)
             continue
         if not place.exists:
-            place.create({"kind": "arm", "estimator": to_spec(arm.estimator), "seed": seed, "versions": versions()})
-        trained[arm.name] = train(place, arm.name, arm.source, arm.estimator, [], seed, watch)
+            place.create({**arm.estimator.spec(seed), "kind": "arm"})
+        trained[arm.name] = train(place, arm.source, arm.estimator, [], seed, watch)
         if not own:
             place.finish(trained[arm.name].estimator.weights_bytes())
     in_order = [trained[arm.name] for arm in arms]
-    finish(directory, in_order[0], recipe.measure(in_order), recipe.pictures(in_order))
+    finish(directory, in_order[0], recipe.measure(in_order), recipe.pictures(in_order), watch)
 
 
 def _configured(recipe: Recipe, pairs: Sequence[tuple[str, Any]], device: str, also: Collection[str] = ()) -> list[Arm]:
     arms = recipe.arms()
     if not arms:
         raise InputError(f"{recipe!r} trains nothing; ask for at least one machine")
-    options = {key: option for key, option in OPTION_OF.items() if key != "validation_fraction"}
+    options = {**OPTION_OF, "preset": "--preset", "seed": "--seed", "source": "--source"}
+    del options["validation_fraction"]  # run has no option of its own for it
     for arm in arms:
-        if isinstance(arm.estimator, SparseLearner):
-            apply(arm.estimator.set_params(device=device), pairs, also, options)
-            arm.estimator.check_arguments()
+        apply(arm.estimator.set_params(device=device), pairs, also, options)
+        arm.estimator.check_arguments()
     return arms

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from rarefire import plots
+from rarefire.arguments import Rule, Several, Whole
 from rarefire.data.datasets import Lines as LineImages
 from rarefire.metrics import against, metric
 from rarefire.recipes import Arm, Recipe
@@ -41,6 +42,12 @@ class LinesUnits(Recipe):
         Pictures, a tenth of them held out.
     """
 
+    rules: ClassVar[dict[str, Rule]] = {
+        "seed": Whole(0),
+        "repeats": Whole(1),
+        "units": Several(Whole(2)),  # of one unit there is no log log
+        "n_samples": Whole(20),
+    }
     name = "lines-units"
     title = "How many hidden units do lines need?"
     document = "002"
@@ -78,7 +85,7 @@ class LinesUnits(Recipe):
         by_size = medians(trained)
         for n, measured in by_size.items():
             chosen = ["cost", "cost_mean_field", "cv_cost", "cv_cost_mean_field", "exact_cost", "exact_cost_mean_field"]
-            for name in [*chosen, "active_mean", "active_max"]:
+            for name in [*(name for name in chosen if name in measured), "active_mean", "active_max"]:
                 entry = {
                     **measured[name],
                     "name": f"{name}_{n}",
@@ -140,6 +147,8 @@ def cost_by_size(by_size: dict[int, dict[str, dict[str, Any]]]) -> Figure:
         ("cv_cost_mean_field", "held out, mean-field", plots.VERMILION, "--"),
     )
     for name, label, colour, style in curves:
+        if not all(name in measured for measured in by_size.values()):
+            continue
         sizes, costs = curve(by_size, name)
         axes.plot(sizes, costs, style, marker="o", markersize=4, color=colour, label=label)
     sizes, costs = curve(by_size, "cost")
