@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rarefire.artifact import RunDirectory
+from rarefire.display import number
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "runs" / "reproduce"
@@ -168,14 +169,9 @@ COMPARISONS = (
 )
 
 
-def number(value: float) -> str:
-    """Four significant digits; whole numbers as they are."""
-    return f"{value:.0f}" if float(value).is_integer() else f"{value:.4g}"
-
-
 def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
     """A Markdown table."""
-    lines = [list(header), *map(list, rows)]
+    lines = [[cell.replace("|", "\\|") for cell in cells] for cells in (header, *rows)]
     lines.insert(1, ["---"] * len(lines[0]))
     return ["| " + " | ".join(cells) + " |" for cells in lines]
 

@@ -148,10 +148,11 @@ class Lines(Recipe):
         order = np.argsort(~own, kind="stable")
         features = plots.grid(first.estimator.components_[order], (9, 9))
         n_single = int(own.sum())
+        which = f"the {n_single} that code a single line first" if n_single else "none of which codes a single line"
         return [
             Picture("examples", "16 of the training pictures", examples),
             Picture("seeds", "Cost of every machine by epoch; the settings switch halfway", seed_curves(trained)),
-            Picture("codes", f"Features, the {n_single} that code a single line first", features),
+            Picture("codes", f"Features, {which}", features),
             Picture("flips", "Cost and pixel flips of the same reconstructions, drawn again and again", spread(first)),
         ]
 
