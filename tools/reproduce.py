@@ -161,7 +161,7 @@ COMPARISONS = (
                 f"{decay}-{positive}",
                 (f"weight_decay__strength={decay}", f"positive_hidden={positive}"),
             )
-            for decay in ("1e-3", "3e-4", "1e-4", "3e-5", "1e-5")
+            for decay in ("1e-3", "3e-4", "1e-4", "3e-5", "1e-5", "3e-6", "0")
             for positive in ("sample", "mean")
         ),
         ("cost", "cv_cost", "cv_cost_mean_field"),

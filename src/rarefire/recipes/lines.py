@@ -61,7 +61,7 @@ def machine_of_source(preset: str, n_components: int, seed: int) -> BernoulliRBM
         random_state=seed,
     )
     if preset == "best":
-        machine.set_params(weight_decay=L2(3e-5), positive_hidden="sample", init_scale=0.01)
+        machine.set_params(weight_decay=L2(3e-6), positive_hidden="sample", init_scale=0.01)
     return machine
 
 
