@@ -303,7 +303,6 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
     def ask(number: int, frame: Any) -> None:
         nonlocal asked
         asked = True
-        sys.stderr.write("rarefire: stopping after this batch; Ctrl-C again ends at once\n")
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     before = signal.signal(signal.SIGINT, ask)
