@@ -343,7 +343,8 @@ def test_fit_refuses(here, cli, contents, words, expected):
 
 
 def test_divergence_is_a_failure_and_no_bad_input(here, cli):
-    outcome = cli("fit", "rows.npy", *QUICK, *sets("learning_rate=1e38", "momentum=0.9"), "--quiet", "--out", "out")
+    far = sets("learning_rate=1", "weight_decay=L2", "weight_decay__strength=1e30")
+    outcome = cli("fit", "rows.npy", *QUICK, *far, "--quiet", "--out", "out")
     refused(outcome, 1, ["diverged", "learning_rate"])
 
 

@@ -31,6 +31,7 @@ ORDER = [
     "objectives",
     "solvers",
     "events",
+    "interrupts",
     "checkpoint",
     "artifact",
     "trainer",

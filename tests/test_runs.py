@@ -442,9 +442,9 @@ def stop_a_fit(monkeypatch, estimator, X, at):
         patch.setattr(
             type(estimator),
             "fit_source",
-            lambda self, *a, **k: fit_source(self, *a, **k, should_stop=stop_at(at)),
+            lambda self, *a, **k: fit_source(self, *a, **{**k, "should_stop": stop_at(at)}),
         )
-        with pytest.raises(Interrupted):
+        with pytest.raises(KeyboardInterrupt, match="go on with rarefire"):
             estimator.fit(X)
 
 

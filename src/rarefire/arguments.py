@@ -112,7 +112,9 @@ class Part(Rule):
         return value is None or isinstance(value, self.family)
 
     def __str__(self) -> str:
-        return f"a {self.family.__name__} such as {label(next(members(self.family)))}(), or None"
+        family: list[type] = list(members(self.family))
+        example = next(member for member in family if member.__name__ != "NoPenalty")
+        return f"an instance of {self.family.__name__}, such as {label(example)}(), or None"
 
 
 @dataclass(frozen=True)
@@ -187,6 +189,8 @@ def check(part: Any) -> None:
     """
     for name, rule in rules_of(type(part)).items():
         value = getattr(part, name)
+        if isinstance(rule, Whole) and isinstance(value, Integral) and int(value) >= 2**31:
+            raise InputError(f"{name}={value!r} of {label(type(part))} is too large; it must stay below 2**31")
         if not rule.allows(value):
             raise InputError(f"{name}={value!r} of {label(type(part))} must be {rule}")
         if hasattr(value, "get_params"):

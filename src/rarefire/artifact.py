@@ -139,7 +139,9 @@ class RunDirectory:
             raise InputError(f"{self} holds files that belong to no run; give the run an empty or new directory")
         if not overwrite:
             state = "a finished run" if self.complete else f"an unfinished run ({self.way_on} goes on with it)"
-            raise InputError(f"{self} holds {state}; choose another directory, or replace it with --overwrite")
+            raise InputError(
+                f"{self} holds {state}; choose another directory, or replace it (--overwrite on the command line)"
+            )
 
     def create(self, spec: dict[str, Any], *, overwrite: bool = False) -> None:
         """Make the directory and write ``spec.json``; a run that is overwritten loses its files first.

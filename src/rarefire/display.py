@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from rarefire.events import EpochEnded, Event, FitEnded, FitStarted, Ticked
+from rarefire.events import ArmStarted, EpochEnded, Event, FitEnded, FitStarted, Ticked
 
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -30,7 +30,9 @@ class LiveProgress:
         self.said = -_LINE_EVERY
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, FitStarted):
+        if isinstance(event, ArmStarted):
+            self.console.print(f"{event.number} of {event.n_arms}: {event.name}", highlight=False)
+        elif isinstance(event, FitStarted):
             self._start(event)
         elif isinstance(event, Ticked) and self.bar is not None:
             self.bar.update(self.task, completed=event.epochs)

@@ -35,6 +35,15 @@ class EpochEnded:
 
 
 @dataclass(frozen=True)
+class ArmStarted:
+    """One of several fits of a recipe begins: its name, its number from 1, and how many there are."""
+
+    name: str
+    number: int
+    n_arms: int
+
+
+@dataclass(frozen=True)
 class FitEnded:
     """A fit is over, after this many epochs, for this reason."""
 
@@ -42,5 +51,5 @@ class FitEnded:
     reason: str
 
 
-Event: TypeAlias = FitStarted | Ticked | EpochEnded | FitEnded
+Event: TypeAlias = ArmStarted | FitStarted | Ticked | EpochEnded | FitEnded
 Listener: TypeAlias = Callable[[Event], None]

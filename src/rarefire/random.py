@@ -18,7 +18,7 @@ _TWO_POWER_MINUS_24 = 2.0**-24
 
 
 def integer_seed(random_state: Any) -> int:
-    """Turn scikit-learn's ``random_state`` (None, int or RandomState) into one integer seed.
+    """Turn scikit-learn's ``random_state`` (None, int, RandomState or Generator) into one integer seed.
 
     An integer is taken as it is; None draws fresh entropy; a generator is advanced by one draw.
 
@@ -31,6 +31,8 @@ def integer_seed(random_state: Any) -> int:
         if random_state < 0:
             raise InputError(f"random_state={random_state} must be a whole number of at least 0")
         return int(random_state)
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(2**31 - 1))
     if random_state is None:
         return int(np.random.SeedSequence().generate_state(1)[0])
     return int(check_random_state(random_state).randint(2**31 - 1))

@@ -9,7 +9,8 @@ from typing import Any
 from rarefire import recipes, runs
 from rarefire.artifact import RunDirectory
 from rarefire.errors import InputError
-from rarefire.estimators.base import SparseLearner, versions
+from rarefire.estimators.base import SparseLearner
+from rarefire.estimators.keeping import versions
 from rarefire.estimators.load import built, load
 from rarefire.runs import Watch
 

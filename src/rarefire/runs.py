@@ -249,7 +249,7 @@ def write_page(directory: RunDirectory) -> None:
         ("Versions", ", ".join(f"{key} {value}" for key, value in spec["versions"].items())),
         ("Data fingerprint", data["fingerprint"]),
     ]
-    captions = directory.captions()
+    captions, pictures = directory.captions(), dict(directory.figures())
     page = Page(
         title=recipe["title"] if recipe else f"{data['name']}: {name}",
         subtitle=f"{name} trained on {data['name']}",
@@ -258,7 +258,7 @@ def write_page(directory: RunDirectory) -> None:
         cost_label=cls.cost_unit,
         metrics=directory.metrics(),
         table=_table(directory),
-        figures=[(captions[name], content) for name, content in directory.figures() if name in captions],
+        figures=[(caption, pictures[name]) for name, caption in captions.items() if name in pictures],
     )
     directory.write("report.html", build_page(page).encode())
 

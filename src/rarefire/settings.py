@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -21,7 +22,7 @@ OPTION_OF = {
     "verbose": "--quiet or --json",
 }
 
-_WORDS = {"none": None, "true": True, "false": False}
+_WORDS = {"none": None, "true": True, "false": False, "nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
 def parse_value(text: str) -> Any:
@@ -42,11 +43,13 @@ def parse_pairs(pairs: Iterable[str], option: str = "--set") -> list[tuple[str, 
     InputError
         If a text has no equals sign or no key.
     """
-    parsed = []
+    parsed: list[tuple[str, Any]] = []
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key.strip():
             raise InputError(f"{option} {pair!r} is not of the form key=value")
+        if key.strip() in dict(parsed):
+            raise InputError(f"{option} {key.strip()} is given twice; give it once")
         parsed.append((key.strip(), parse_value(value.strip())))
     return parsed
 

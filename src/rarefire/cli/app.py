@@ -7,9 +7,8 @@ import json
 import os
 import re
 import shlex
-import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -168,9 +167,16 @@ def encode(
     seed: SeedOption = 0,
 ) -> None:
     """Write the features of new data to a file."""
+    from rarefire.artifact import RunDirectory
     from rarefire.data.open import open_source
     from rarefire.runs import encode_to
 
+    # What the run itself cut or picked is meant again, where the new source is of the same kind.
+    began = RunDirectory(directory).spec().get("source", {})
+    if Path(source).is_dir() and patch is None:
+        patch = began.get("patch")
+    if Path(source).suffix == Path(str(began.get("where"))).suffix and column is None:
+        column = began.get("column")
     rows = open_source(source, patch=patch, column=column, seed=seed)
     shape = encode_to(directory, rows, output)
     typer.echo(f"{output}: {shape[0]} rows of {shape[1]} features")
@@ -192,6 +198,8 @@ def show(directory: RunArgument) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     say(f"{directory}: {'complete' if target.complete else f'unfinished ({target.way_on} goes on with it)'}")
+    if "recipe" in spec:
+        say(f"recipe {spec['recipe'].get('name')}, preset {spec['recipe'].get('preset')}")
     say(f"{str(spec['estimator'].get('class')).rpartition('.')[2]}, seed {spec['seed']}")
     if "name" in spec.get("data", {}):
         data = spec["data"]
@@ -279,10 +287,11 @@ def _watched(directory: Any, quiet: bool, as_json: bool, checkpoint_every: float
     """Lock the directory, show progress, and turn Ctrl-C into a checkpoint; a second one ends at once."""
     from rarefire.display import JsonLines, LiveProgress
     from rarefire.errors import Interrupted
+    from rarefire.interrupts import interruptible
     from rarefire.runs import Watch
 
     follower = JsonLines() if as_json else None if quiet else LiveProgress()
-    with directory.locked(), _interruptible() as stopped:
+    with directory.locked(), interruptible() as stopped:
         watch = Watch([follower] if follower else [], stopped, checkpoint_every)
         go_on = f"go on with: rarefire resume {shlex.quote(str(directory))}"
         try:
@@ -294,22 +303,6 @@ def _watched(directory: Any, quiet: bool, as_json: bool, checkpoint_every: float
         finally:
             if follower:
                 follower.close()
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    asked = False
-
-    def ask(number: int, frame: Any) -> None:
-        nonlocal asked
-        asked = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield lambda: asked
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _finished(directory: Any, as_json: bool) -> None:

@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 import warnings
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from importlib import metadata
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import save as safetensors_bytes
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from rarefire.arguments import Number, Rule, check
 from rarefire.artifact import RunDirectory
 from rarefire.checkpoint import TrainState
-from rarefire.component import to_spec
 from rarefire.data.source import ArraySource, Description, Source, batch_rows
-from rarefire.errors import InputError
+from rarefire.errors import InputError, Interrupted
+from rarefire.estimators.keeping import Keepable
 from rarefire.events import EpochEnded, Event, Listener
+from rarefire.interrupts import interruptible
 from rarefire.objectives import Objective
 from rarefire.parallel import resolve_device
-from rarefire.penalties import NoPenalty
 from rarefire.random import Generator, integer_seed
 from rarefire.schedules import Schedule
 from rarefire.solvers import Solver
@@ -45,15 +41,13 @@ class Split(NamedTuple):
     held_out: NDArray[np.int64]
 
 
-class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):
+class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable):
     """Estimator that learns features from rows; both families inherit it."""
 
     #: What a user calls the family.
     called: ClassVar[str] = "estimator"
     #: What each argument may be, where its default does not say it.
     rules: ClassVar[dict[str, Rule]] = {}
-    #: The fitted arrays that make up the model: attribute name to parameter name.
-    parameter_names: ClassVar[dict[str, str]] = {}
     #: The unit of the cost.
     cost_unit: ClassVar[str] = ""
 
@@ -134,7 +128,12 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         directory = RunDirectory(self.checkpoint_dir)
         with directory.locked():
             directory.create({**self.spec(seed), "data": source.spec(), "warm": self._is_warm})
-            self.fit_source(source, split, seed=seed, directory=directory)
+            try:
+                with interruptible() as stopped:
+                    self.fit_source(source, split, seed=seed, directory=directory, should_stop=stopped)
+            except Interrupted as error:
+                how = f"rarefire.resume({str(directory)!r}, X)"
+                raise KeyboardInterrupt(f"{error}; go on with {how}") from None
             directory.finish(self.weights_bytes())
         return self
 
@@ -157,7 +156,8 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         if not 0 < n_held_out < n_rows:
             raise InputError(
                 f"validation_fraction={fraction} of {n_rows} rows leaves {n_held_out} rows held out and "
-                f"{n_rows - n_held_out} for training; give more rows or another fraction"
+                f"{n_rows - n_held_out} for training; give more rows (--patch cuts many from each picture) or another "
+                "fraction (--validation)"
             )
         order = Generator(seed, "split").permutation(n_rows)
         return Split(np.sort(order[n_held_out:]), np.sort(order[:n_held_out]))
@@ -266,19 +266,6 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         """Whether a fit goes on from fitted weights."""
         return self.warm_start and hasattr(self, "components_")
 
-    def _check_fitted_shapes(self, n_features: int) -> None:
-        for attribute, shape in self.parameter_shapes(n_features).items():
-            if np.shape(getattr(self, attribute)) != shape:
-                raise InputError(
-                    f"the fitted {attribute} has shape {np.shape(getattr(self, attribute))}, but data and arguments "
-                    f"now ask for {shape}; fit a clone instead"
-                )
-
-    @staticmethod
-    def _own(penalty: Any) -> Any:
-        """A copy of a penalty, or what None stands for."""
-        return NoPenalty() if penalty is None else clone(penalty)
-
     def partial_fit(self, X: Any, y: Any = None) -> Any:
         """Make one update on all rows of ``X`` together.
 
@@ -310,8 +297,12 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
                     f"partial_fit knows no last epoch, so {name}={value!r} has no meaning; give a number and change it "
                     "with set_params between calls"
                 )
-        if self.averaging is not None:
-            raise InputError("partial_fit knows no epochs to average over; set averaging=None")
+        for name in ("averaging", "early_stopping", "validation_fraction", "checkpoint_dir"):
+            if getattr(self, name):
+                raise InputError(
+                    f"partial_fit makes one update and knows no epochs, so {name}={getattr(self, name)!r} has no "
+                    "meaning; unset it"
+                )
         first = not hasattr(self, "components_")
         source = self.source_of(X, reset=first)
         device = resolve_device(self.device)
@@ -516,80 +507,3 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
                     raise InputError(f"{name}={value!r} reaches {bad:g}, but {name} must be {rule.range}")
         if self.penalty is not None and self.penalty.needs_rates and self._rate_range() is None:
             raise InputError(f"{self.penalty!r} is for units of bounded range, which those of {self!r} are not")
-
-    # Keeping ------------------------------------------------------------------------------------------------
-
-    def spec(self, seed: int) -> dict[str, Any]:
-        """The part of a specification that every run has: arguments, seed, versions, and where it ran.
-
-        ``random_state`` is written as the seed that it was turned into, and the directory does not name itself.
-        """
-        plain = clone(self).set_params(random_state=seed, checkpoint_dir=None)
-        device = str(resolve_device(self.device))
-        return {"kind": "array", "estimator": to_spec(plain), "seed": seed, "device": device, "versions": versions()}
-
-    def weights_bytes(self, steps: Sequence[Any] = ()) -> bytes:
-        """All fitted state, and that of the preparation steps before it, as one safetensors file."""
-        check_is_fitted(self)
-        arrays = {name: np.asarray(getattr(self, name)) for name in (*self.parameter_names, *self._more_arrays())}
-        arrays["validation_indices_"] = self.validation_indices_
-        arrays |= {f"solver/{name}": value.numpy() for name, value in self._solver_state.items()}
-        for index, step in enumerate(steps):
-            arrays |= {f"prepare/{index}/{name}": np.asarray(getattr(step, name)) for name in step.fitted}
-        rest = {
-            "n_iter_": self.n_iter_,
-            "n_features_in_": self.n_features_in_,
-            "seed_": self.seed_,
-            "generator": self._sampler_state,
-            "feature_names_in_": [str(name) for name in getattr(self, "feature_names_in_", [])],
-        }
-        # One metadata entry, because safetensors writes several in no fixed order.
-        return safetensors_bytes(
-            {name: np.ascontiguousarray(array) for name, array in arrays.items()},
-            {"fitted": json.dumps(rest)},
-        )
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Save the fitted estimator as a run directory, without pickle; :func:`rarefire.load` reads it.
-
-        Raises
-        ------
-        InputError
-            If the directory holds something, or an argument cannot be written down.
-        """
-        weights = self.weights_bytes()
-        directory = RunDirectory(path)
-        with directory.locked():
-            directory.create(self.spec(self.seed_))
-            directory.write_history(self.history_)
-            directory.finish(weights)
-
-    def restore(self, solver_state: dict[str, NDArray], fitted: dict[str, Any], history: list[dict]) -> None:
-        """Take back what :meth:`weights_bytes` wrote beside the fitted arrays."""
-        self.n_iter_, self.n_features_in_, self.seed_ = (
-            fitted[name] for name in ("n_iter_", "n_features_in_", "seed_")
-        )
-        if fitted["feature_names_in_"]:
-            self.feature_names_in_ = np.array(fitted["feature_names_in_"], dtype=object)
-        self.history_ = history
-        self.penalty_, self.weight_decay_ = self._own(self.penalty), self._own(self.weight_decay)
-        self._n_features_out = len(self.components_)
-        self._solver_state = {name: torch.from_numpy(array) for name, array in solver_state.items()}
-        self._sampler_state = fitted["generator"]
-
-    @abstractmethod
-    def parameter_shapes(self, n_features: int) -> dict[str, tuple[int, ...]]:
-        """The shape that each fitted array of the model must have."""
-
-    def fitted_shapes(self, n_features: int) -> dict[str, tuple[int | None, ...] | None]:
-        """The shape of every array that a saved model holds, None where any number will do."""
-        return {**self.parameter_shapes(n_features), **self._more_arrays(), "validation_indices_": (None,)}
-
-    def _more_arrays(self) -> dict[str, tuple[int | None, ...]]:
-        """Fitted arrays beyond the parameters, and their shapes."""
-        return {}
-
-
-def versions() -> dict[str, str]:
-    """The versions that a run depends on."""
-    return {name: metadata.version(name) for name in ("rarefire", "torch", "numpy", "scikit-learn")}

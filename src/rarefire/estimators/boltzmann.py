@@ -141,7 +141,7 @@ class BernoulliRBM(SparseLearner):
 
     rules: ClassVar[dict[str, Rule]] = {
         "n_components": Whole(1),
-        "learning_rate": Number(0, above=True, schedule=Schedule),
+        "learning_rate": Number(0, 1e6, above=True, schedule=Schedule),
         "batch_size": Whole(1, none=True),
         "n_iter": Whole(0),
         "verbose": Free(),
@@ -155,7 +155,7 @@ class BernoulliRBM(SparseLearner):
         "penalty": Part(ActivityPenalty),
         "weight_decay": Part(WeightPenalty),
         "averaging": Number(0, 1, none=True),
-        "init_scale": Number(0),
+        "init_scale": Number(0, 1e30),
         "validation_fraction": Number(0, 1, none=True),
         "n_iter_no_change": Whole(1),
         "tol": Number(0),
@@ -466,7 +466,7 @@ class BernoulliRBM(SparseLearner):
 
         return self._map_rows(X, down)
 
-    def sample(self, n_samples: int = 1, *, gibbs_steps: int = 1000, init: Any = None) -> NDArray[np.floating]:
+    def sample(self, n_samples: int = 1, *, gibbs_steps: int = 1000, init: Any = None) -> Any:
         """Draw visibles from the model by Gibbs sampling, one chain each.
 
         Parameters
@@ -475,33 +475,35 @@ class BernoulliRBM(SparseLearner):
             Number of chains, and of samples.
         gibbs_steps : int
             Steps of each chain; a chain forgets its start only after many.
-        init : array-like of shape (n_samples, n_features), optional
+        init : array-like or torch.Tensor of shape (n_samples, n_features), optional
             Where the chains start; by default at the persistent chains, repeated as often as needed, or without
             them at hidden units drawn with probability one half.
 
         Returns
         -------
         v : ndarray of shape (n_samples, n_features)
-            Of 0 and 1.
+            Of 0 and 1; a tensor where ``init`` is one.
         """
         machine = self.fitted_model(device=resolve_device(self.device))
         generator = self._stream(machine.device)
         dtype = machine.weight.dtype
-        if n_samples < 1 or gibbs_steps < 1:
-            raise InputError(f"n_samples={n_samples} and gibbs_steps={gibbs_steps} must be at least 1")
+        for name, value in (("n_samples", n_samples), ("gibbs_steps", gibbs_steps)):
+            if not Whole(1).allows(value):
+                raise InputError(f"{name}={value!r} must be {Whole(1)}")
         if init is not None:
-            start = check_array(init, dtype=self.components_.dtype)
+            given = init.detach().cpu().numpy() if isinstance(init, torch.Tensor) else init
+            start = check_array(given, dtype=self.components_.dtype)
             if start.shape != (n_samples, self.n_features_in_):
                 raise InputError(f"init has shape {start.shape}, expected ({n_samples}, {self.n_features_in_})")
             h = machine.hidden.sample(machine.hidden_mean(tensor_of(start, machine.device)), generator)
-        elif self.persistent:
+        elif hasattr(self, "h_samples_"):
             h = tensor_of(np.resize(self.h_samples_, (n_samples, len(self.components_))), machine.device).to(dtype)
         else:
             h = generator.bernoulli(
                 torch.full((n_samples, len(self.components_)), 0.5, dtype=dtype, device=machine.device)
             )
         v, _ = gibbs(machine, h, gibbs_steps, generator)
-        return v.cpu().numpy()
+        return v.to(init.device) if isinstance(init, torch.Tensor) else v.cpu().numpy()
 
     def _stream(self, device: torch.device) -> Generator:
         """The random numbers of calls after the fit: for each kind of device one stream, which the seed begins."""

@@ -14,6 +14,7 @@ from rarefire.component import Component, find, from_spec, label, to_spec
 from rarefire.data.source import Source
 from rarefire.errors import InputError
 from rarefire.estimators.load import built, load_parts
+from rarefire.events import ArmStarted
 from rarefire.runs import Picture, Trained, Watch, check_run, finish, train
 from rarefire.settings import OPTION_OF, apply
 
@@ -124,7 +125,7 @@ def go_on(directory: RunDirectory, spec: dict[str, Any], watch: Watch) -> None:
     if arms[0].source.fingerprint != spec["data"]["fingerprint"]:
         raise InputError(f"the data of {directory} have changed since it began (fingerprint); begin a new run")
     trained: dict[str, Trained] = {}
-    for arm in [*arms[1:], arms[0]]:
+    for number, arm in enumerate([*arms[1:], arms[0]], start=1):
         own = arm is arms[0]
         place = directory if own else directory.arm(arm.name)
         seed = arm.estimator.random_state
@@ -133,6 +134,8 @@ def go_on(directory: RunDirectory, spec: dict[str, Any], watch: Watch) -> None:
             split = estimator.split(arm.source.shape[0], seed)
             trained[arm.name] = Trained.of(estimator, [], arm.source, split)
             continue
+        for listener in watch.listeners:
+            listener(ArmStarted(arm.name, number, len(arms)))
         if not place.exists:
             place.create({**arm.estimator.spec(seed), "kind": "arm"})
         trained[arm.name] = train(place, arm.source, arm.estimator, [], seed, watch)
