@@ -57,8 +57,8 @@ class Recipe(Component, ABC):
         """The entries of ``metrics.json``, with published figures where there are any."""
 
     @abstractmethod
-    def pictures(self, trained: Sequence[Trained]) -> list[Picture]:
-        """Figures beside those that every run has."""
+    def pictures(self, trained: Sequence[Trained], metrics: Sequence[dict[str, Any]]) -> list[Picture]:
+        """Figures beside those that every run has; ``metrics`` is what :meth:`measure` gave."""
 
 
 def load_all() -> None:
@@ -142,7 +142,8 @@ def go_on(directory: RunDirectory, spec: dict[str, Any], watch: Watch) -> None:
         if not own:
             place.finish(trained[arm.name].estimator.weights_bytes())
     in_order = [trained[arm.name] for arm in arms]
-    finish(directory, in_order[0], recipe.measure(in_order), recipe.pictures(in_order), watch)
+    metrics = recipe.measure(in_order)
+    finish(directory, in_order[0], metrics, recipe.pictures(in_order, metrics), watch)
 
 
 def _configured(recipe: Recipe, pairs: Sequence[tuple[str, Any]], device: str, also: Collection[str] = ()) -> list[Arm]:

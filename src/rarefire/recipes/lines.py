@@ -140,7 +140,7 @@ class Lines(Recipe):
                 entries[name] = against(entries[name], figure, self.document, tolerance=tolerance, better=better)
         return list(entries.values())
 
-    def pictures(self, trained: Sequence[Trained]) -> list[Picture]:
+    def pictures(self, trained: Sequence[Trained], metrics: Sequence[dict[str, Any]]) -> list[Picture]:
         """Example pictures, curves of all seeds, the kink, and the features that code a single line."""
         first = trained[0]
         examples = plots.grid(first.train.rows(slice(0, 16)), (9, 9), columns=4, mode="positive")

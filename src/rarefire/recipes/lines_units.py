@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -81,9 +82,8 @@ class LinesUnits(Recipe):
 
     def measure(self, trained: Sequence[Trained]) -> list[dict[str, Any]]:
         """Medians for each number of units, and how well each law of the cost fits."""
-        entries = []
-        by_size = medians(trained)
-        for n, measured in by_size.items():
+        entries: list[dict[str, Any]] = []
+        for n, measured in medians(trained).items():
             chosen = ["cost", "cost_mean_field", "cv_cost", "cv_cost_mean_field", "exact_cost", "exact_cost_mean_field"]
             for name in [*(name for name in chosen if name in measured), "active_mean", "active_max"]:
                 entry = {
@@ -97,23 +97,22 @@ class LinesUnits(Recipe):
                     elif name == "active_mean":
                         entry = against(entry, 100, self.document, tolerance=20, better="equal")
                 entries.append(entry)
-        if len(by_size) < 3:
+        sizes, costs = curve(entries, "cost")
+        if len(sizes) < 3:
             return entries
-        sizes, costs = curve(by_size, "cost")
         for what, values in (("cost", costs), ("ln cost", np.log(costs))):
             for law, f in LAWS.items():
                 text = f"share of variance that {what} = a + b·{law}(units) explains"
                 entries.append(metric(f"r2_{what.replace(' ', '_')}_{law}", explained(f(sizes), values), "", text))
         return entries
 
-    def pictures(self, trained: Sequence[Trained]) -> list[Picture]:
+    def pictures(self, trained: Sequence[Trained], metrics: Sequence[dict[str, Any]]) -> list[Picture]:
         """Cost and active units against the number of units."""
-        by_size = medians(trained)
         return [
             Picture(
-                "cost-units", "Cost by number of hidden units (medians), with the laws fitted", cost_by_size(by_size)
+                "cost-units", "Cost by number of hidden units (medians), with the laws fitted", cost_by_size(metrics)
             ),
-            Picture("active-units", "Active units by number of hidden units (medians)", active_by_size(by_size)),
+            Picture("active-units", "Active units by number of hidden units (medians)", active_by_size(metrics)),
         ]
 
 
@@ -126,9 +125,11 @@ def medians(trained: Sequence[Trained]) -> dict[int, dict[str, dict[str, Any]]]:
     return {n: {name: median([one[name] for one in group]) for name in group[0]} for n, group in groups.items()}
 
 
-def curve(by_size: dict[int, dict[str, dict[str, Any]]], name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Numbers of units, and an entry's value at each."""
-    return np.array(list(by_size), dtype=float), np.array([group[name]["value"] for group in by_size.values()])
+def curve(metrics: Sequence[dict[str, Any]], name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Numbers of units N, and the value of the entry ``name_N`` at each; both empty where there is none."""
+    found = [(re.fullmatch(rf"{name}_(\d+)", entry["name"]), entry["value"]) for entry in metrics]
+    points = np.array([(int(match[1]), value) for match, value in found if match], dtype=float).reshape(-1, 2)
+    return points[:, 0], points[:, 1]
 
 
 def explained(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
@@ -137,7 +138,7 @@ def explained(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     return float(1 - rest.var() / y.var())
 
 
-def cost_by_size(by_size: dict[int, dict[str, dict[str, Any]]]) -> Figure:
+def cost_by_size(metrics: Sequence[dict[str, Any]]) -> Figure:
     """Cost against the number of units, both axes logarithmic, with the laws of ln cost."""
     figure, axes = plots.one_chart(6.4, 4.2)
     curves = (
@@ -147,11 +148,10 @@ def cost_by_size(by_size: dict[int, dict[str, dict[str, Any]]]) -> Figure:
         ("cv_cost_mean_field", "held out, mean-field", plots.VERMILION, "--"),
     )
     for name, label, colour, style in curves:
-        if not all(name in measured for measured in by_size.values()):
-            continue
-        sizes, costs = curve(by_size, name)
-        axes.plot(sizes, costs, style, marker="o", markersize=4, color=colour, label=label)
-    sizes, costs = curve(by_size, "cost")
+        sizes, costs = curve(metrics, name)
+        if len(sizes):  # without held-out rows two of them are missing
+            axes.plot(sizes, costs, style, marker="o", markersize=4, color=colour, label=label)
+    sizes, costs = curve(metrics, "cost")
     fine = np.geomspace(sizes[0], sizes[-1], 200)
     for (law, f), style in zip(LAWS.items() if len(sizes) > 2 else (), (":", "-.", "--"), strict=False):
         line = np.polyfit(f(sizes), np.log(costs), 1)
@@ -166,11 +166,11 @@ def cost_by_size(by_size: dict[int, dict[str, dict[str, Any]]]) -> Figure:
     return figure
 
 
-def active_by_size(by_size: dict[int, dict[str, dict[str, Any]]]) -> Figure:
+def active_by_size(metrics: Sequence[dict[str, Any]]) -> Figure:
     """Mean and most active units against the number of units."""
     figure, axes = plots.one_chart(6.4, 3.8)
     for name, label, colour in (("active_max", "most", plots.VERMILION), ("active_mean", "mean", plots.BLUE)):
-        sizes, active = curve(by_size, name)
+        sizes, active = curve(metrics, name)
         axes.plot(sizes, active, marker="o", markersize=4, color=colour, label=label)
     axes.plot(sizes, sizes / 2, linestyle=":", color="0.45", label="half of the units")
     axes.set_xlabel("hidden units")
