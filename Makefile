@@ -18,13 +18,8 @@ setup: .venv/installed  ## make .venv and install rarefire with its tools
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: setup  ## learn features of handwritten digits; ends with the path of the page
-	$(ONE_THREAD) $(BIN)/rarefire fit digits --estimator BernoulliRBM $(DEMO) --out runs/demo --overwrite
-
-# A small learning rate keeps every unit alive while the biases find the pixels' means.
-DEMO := --set n_components=64 --set n_iter=100 --set batch_size=20 --set persistent=false --set momentum=0.5 \
-	--set learning_rate=Linear --set learning_rate__first=0.02 --set learning_rate__when=0.5 \
-	--set weight_decay=L2 --set weight_decay__strength=0.0003
+demo: setup  ## learn edges from photographs; ends with the path of the page
+	$(ONE_THREAD) $(BIN)/rarefire run patches --set repeats=1 --out runs/demo --overwrite
 
 test: setup  ## the tests that take minutes at most
 	$(PYTEST) -m "not slow"
@@ -39,7 +34,7 @@ slow: setup  ## killed processes, browsers, long fits, blocks of the documentati
 
 check: lint test slow  ## all that must pass before a change lands
 
-reproduce: setup  ## run every recipe and write docs/results.md (about half an hour)
+reproduce: setup  ## run every recipe and write docs/results.md (about an hour and a half)
 	$(ONE_THREAD) $(BIN)/python tools/reproduce.py
 
 clean:  ## remove what was built, not runs/

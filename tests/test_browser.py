@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 from rarefire.data.source import ArraySource, Description
 from rarefire.features import feature_table
@@ -21,7 +22,7 @@ N_UNITS = 67
 HISTORY = [{"epoch": n, "cost": 1 / n, "validation_cost": 1.1 / n, "active_mean": 5.0} for n in range(1, 40)]
 
 
-def make_table(kind="image", n_units=N_UNITS, n_features=64, **description):
+def make_table(kind="image", n_units=N_UNITS, n_features=64, untied=False, **description):
     rng = np.random.default_rng(0)
     components = rng.standard_normal((n_units, n_features)).astype(np.float32)
     components[3] = 0
@@ -31,7 +32,41 @@ def make_table(kind="image", n_units=N_UNITS, n_features=64, **description):
         codes = np.maximum((rows - 0.5) @ components.T, 0)
         return codes, codes > 0
 
-    return feature_table(components, encode, ArraySource(rows, Description("made up", kind, **description)))
+    optimal = components / np.maximum(np.linalg.norm(components, axis=1, keepdims=True), 1e-9)
+    source = ArraySource(rows, Description("made up", kind, **description))
+    return feature_table(components, -optimal if untied else optimal, encode, source)
+
+
+SUBJECTS = {
+    "space": ("alien", "planet", "ship", "captain", "astronaut"),
+    "love": ("love", "wedding", "kiss", "marry", "heart"),
+    "crime": ("police", "murder", "detective", "gun", "prison"),
+}
+
+
+def words_table(untied=False):
+    """A unit for each of three subjects, one that nothing excites, and one that all subjects silence."""
+    rng = np.random.default_rng(0)
+    names = tuple(word for words in SUBJECTS.values() for word in words) + tuple(f"filler{i}" for i in range(500))
+    components = np.zeros((5, len(names)), np.float32)
+    rows = (rng.random((120, len(names))) < 0.05).astype(np.float32)
+    rows[:, :15] = 0
+    for subject in range(3):
+        own = slice(5 * subject, 5 * subject + 5)
+        components[subject, own] = np.linspace(2, 1, 5)
+        components[subject, 15:20] = -0.1
+        rows[subject::3, own] = rng.random((40, 5)) < 0.7
+    components[4, :15] = -1 - np.arange(15) / 10
+    optimal = components / np.maximum(np.linalg.norm(components, axis=1, keepdims=True), 1e-9)
+    if untied:
+        optimal[1] = optimal[2]
+
+    def encode(rows):
+        codes = np.maximum(rows @ components.T, 0)
+        return codes, codes > 0
+
+    source = ArraySource(sp.csr_array(rows), Description("plots", "words", feature_names=names))
+    return feature_table(components, optimal, encode, source)
 
 
 TABLE = make_table(shape=(8, 8))
@@ -172,14 +207,15 @@ def test_dark_mode_follows_the_system(visit):
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("kind", ["image", "named", "plain"])
+@pytest.mark.parametrize("kind", ["image", "named", "plain", "words"])
 def test_no_horizontal_overflow(visit, kind, width):
     extra = {
         "image": {"shape": (8, 8)},
         "named": {"feature_names": tuple(f"a_rather_long_name_without_spaces_{i}" * 2 for i in range(64))},
         "plain": {},
+        "words": {"feature_names": tuple(f"a_rather_long_word_without_spaces_{i}" * 2 for i in range(64))},
     }[kind]
-    page = visit(make_table(kind, **extra), width=width)
+    page = visit(make_table(kind, untied=True, **extra), width=width)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert len(order(page)) == N_UNITS
 
@@ -193,6 +229,60 @@ def test_log_axis(visit):
     assert page.evaluate(label) == 3
     page.uncheck("#log-axis")
     assert page.evaluate(label) != 3
+
+
+def test_words(visit):
+    table = words_table()
+    page = visit(table, anchor="#unit=2")
+    told = page.eval_on_selector_all("#grid .tile", "tiles => tiles.map(t => [...t.children].map(c => c.textContent))")
+    for unit, words in enumerate(SUBJECTS.values()):
+        assert told[unit][1:] == list(words)
+    assert told[3] == ["unit 3 · dead"]
+    # Where no word excites a unit, those that silence it most.
+    assert told[4][1:4] == ["−prison", "−gun", "−detective"]
+
+    assert selected(page) == 2
+    shown = page.eval_on_selector_all(".bars tr", "rows => rows.map(r => [r.children[0].textContent, r.innerText])")
+    assert [name for name, _ in shown] == [*SUBJECTS["crime"], *(f"filler{i}" for i in range(5))]
+    assert page.locator(".bars .negative").count() == 5
+    widths = page.eval_on_selector_all(".bars .bar", "bars => bars.map(bar => bar.getBoundingClientRect().width)")
+    np.testing.assert_allclose(np.array(widths) / widths[0], [1, 0.875, 0.75, 0.625, 0.5] + [0.05] * 5, atol=0.01)
+
+    rows, names = table.example_rows.toarray(), table.description.feature_names
+    documents = page.eval_on_selector_all("#examples li", "items => items.map(item => item.innerText)")
+    assert len(documents) == 9
+    for document, place, code in zip(documents, table.example_index[2], table.example_codes[2], strict=True):
+        found = re.fullmatch(r"code (\S+)\s+(.+?)(?: … and (\d+) more)?", document)
+        words = found[2].split(", ")
+        assert float(found[1]) == pytest.approx(code, rel=1e-3)
+        assert {names.index(word) for word in words} <= set(np.flatnonzero(rows[place]))
+        assert len(words) + int(found[3] or 0) == rows[place].sum()
+        # First those that drive the code.
+        own = [word for word in SUBJECTS["crime"] if rows[place, names.index(word)]]
+        assert words[: len(own)] == own
+    assert "documents" in page.text_content("#activity-note")
+    assert page.locator("#features canvas").count() == 0
+    page.click('.tile[data-unit="3"]')
+    assert selected(page) == 3
+    assert page.locator(".bars .bar").count() == 0
+
+
+def test_optimal_inputs_stand_beside_features(visit):
+    page = visit(make_table(shape=(8, 8), untied=True))
+    captions = page.locator("#unit-feature figcaption").all_text_contents()
+    assert captions == ["what it adds to a reconstruction", "the input that excites it most"]
+    drawn = [colours(page, f"#unit-feature figure:nth-child({n}) canvas").astype(int) for n in (1, 2)]
+    assert np.abs(drawn[0] + drawn[1] - 256).max() <= 1
+    # A machine's are the same pictures, and shown once.
+    assert visit().locator("#unit-feature canvas").count() == 1
+
+
+def test_words_that_excite_a_unit_are_told_where_they_differ(visit):
+    page = visit(words_table(untied=True), anchor="#unit=1")
+    names, values = (page.locator(f"#unit-facts {tag}").all_text_contents() for tag in ("dt", "dd"))
+    facts = dict(zip(names, values, strict=True))
+    assert facts["the input that excites it most"] == ", ".join(SUBJECTS["crime"])
+    assert "what it adds to a reconstruction" in page.text_content(".bars caption")
 
 
 def test_names_stay_text(visit):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import html
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -15,12 +17,27 @@ import pytest
 import scipy.sparse as sp
 from PIL import Image
 from safetensors import safe_open
+from sklearn.base import clone
 
 import rarefire as rf
+from rarefire import activations, penalties
+from rarefire.component import members
 from rarefire.data.open import open_source
 
-#: A fit of a moment.
-QUICK = ["--set", "n_iter=2", "--set", "n_components=5", "--device", "cpu"]
+#: A fit of a moment with the estimator that is taken where none is named, and with each family.
+QUICK = ["--set", "max_iter=2", "--set", "n_components=5", "--device", "cpu"]
+FAMILIES = {
+    "BernoulliRBM": ["--estimator", "BernoulliRBM", "--set", "n_iter=2", *QUICK[2:]],
+    "SparseAutoencoder": QUICK,
+}
+MACHINE = FAMILIES["BernoulliRBM"]
+both = pytest.mark.parametrize("quick", FAMILIES.values(), ids=FAMILIES)
+
+#: What a record of the history has beside its costs.
+RECORDED = {
+    "BernoulliRBM": {"free_energy_gap", "learning_rate"},
+    "SparseAutoencoder": {"objective", "reconstruction", "penalty", "weight_decay", "zeros", "learning_rate"},
+}
 
 FILES = {
     "spec.json",
@@ -38,6 +55,10 @@ FILES = {
 }
 
 
+def sets(*pairs):
+    return [word for pair in pairs for word in ("--set", pair)]
+
+
 def write_inputs(folder):
     """One small file of each kind, values in [0, 1] with structure to learn."""
     rng = np.random.default_rng(0)
@@ -47,6 +68,9 @@ def write_inputs(folder):
     header = ",".join(f"word{i}" for i in range(20))
     (folder / "table.csv").write_text(header + "\n" + "\n".join(",".join(map(str, row)) for row in values))
     sp.save_npz(folder / "sparse.npz", sp.csr_array(values))
+    texts = [" ".join(word for word, value in zip(header.split(","), row, strict=True) if value) for row in values]
+    (folder / "texts.txt").write_text("\n".join(text or "none" for text in texts))
+    (folder / "texts.csv").write_text("id,text\n" + "\n".join(f'{i},"{text}"' for i, text in enumerate(texts)))
     idx = struct.pack(">4B3I", 0, 0, 8, 3, 60, 4, 5) + (values * 255).astype(np.uint8).tobytes()
     (folder / "some-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx))
     (folder / "pictures").mkdir()
@@ -61,39 +85,55 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory, finished):
+@pytest.fixture(scope="module", params=FAMILIES)
+def digits(tmp_path_factory, finished, request):
     """A run on real images, made by a real process."""
     folder = tmp_path_factory.mktemp("digits")
-    outcome = finished("fit", "digits", *QUICK, "--out", "run", cwd=folder)
+    more = sets("activation=ReLU", "penalty=TargetMean", "penalty__strength=2.0")
+    words = [*FAMILIES[request.param], *(more if request.param == "SparseAutoencoder" else [])]
+    outcome = finished("fit", "digits", *words, "--out", "run", cwd=folder)
     return folder / "run", outcome
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory, cli):
-    """A run whose rows were prepared."""
-    folder = tmp_path_factory.mktemp("prepared")
+    """A machine whose rows were prepared."""
+    return prepare(tmp_path_factory.mktemp("prepared"), cli, *MACHINE)
+
+
+@pytest.fixture(scope="module")
+def averaged(tmp_path_factory, cli):
+    """An autoencoder whose rows were prepared, and whose penalty follows running averages."""
+    averaging = sets("penalty=KLDivergence", "penalty__averaging=0.9")
+    return prepare(tmp_path_factory.mktemp("averaged"), cli, *QUICK, *averaging)
+
+
+def prepare(folder, cli, *words):
     np.save(folder / "x.npy", np.random.default_rng(1).normal(size=(50, 6)))
     step = "ClipRescale:low=0,high=1"
-    outcome = cli("fit", folder / "x.npy", *QUICK, "--prepare", step, "--quiet", "--out", folder / "run")
+    outcome = cli("fit", folder / "x.npy", *words, "--prepare", step, "--quiet", "--out", folder / "run")
     assert outcome.code == 0, outcome.err
     return folder
 
 
 def check_run(run, contents):
     held = contents(run)
-    assert set(held) == FILES
     spec, metrics = json.loads(held["spec.json"]), json.loads(held["metrics.json"])["metrics"]
     assert {"format", "kind", "estimator", "data", "seed", "versions"} <= set(spec)
     assert spec["data"]["fingerprint"].startswith("sha256:")
+    family = spec["estimator"]["class"].rpartition(".")[2]
+    # A machine has one matrix, so that its optimal inputs are its features; and only images can be drawn.
+    drawn = family == "SparseAutoencoder" and spec["data"]["kind"] == "image"
+    assert set(held) == FILES | ({"figures/optimal_inputs.png"} if drawn else set())
     assert {"cost", "cv_cost", "active_mean", "dead_units"} <= {entry["name"] for entry in metrics}
     assert all(np.isfinite(entry["value"]) for entry in metrics)
     records = [json.loads(line) for line in held["history.jsonl"].splitlines()]
     assert [record["epoch"] for record in records] == [1, 2]
-    assert all({"cost", "validation_cost", "free_energy_gap"} <= set(record) for record in records)
+    assert all({"cost", "validation_cost", *RECORDED[family]} <= set(record) for record in records)
+    assert all(np.isfinite(list(record.values())).all() for record in records)
     with safe_open(run / "weights.safetensors", framework="numpy") as file:
         assert file.get_tensor("components_").shape == (5, spec["data"]["n_features"])
-    for name in FILES:
+    for name in held:
         if name.endswith(".png"):
             with Image.open(run / name) as image:
                 image.verify()
@@ -114,19 +154,28 @@ def test_fit_in_a_process(digits, contents):
     assert "Warning" not in outcome.err
 
 
+def test_the_autoencoder_is_what_fit_takes(here, undrawn, cli):
+    assert cli("fit", "rows.npy", *QUICK, "--out", "run").code == 0
+    assert isinstance(rf.load("run"), rf.SparseAutoencoder)
+    assert "SparseAutoencoder" in " ".join(cli("fit", "--help").out.split())
+
+
+@both
 @pytest.mark.parametrize(
     ("source", "options"),
     [
         ("rows.npy", []),
         ("table.csv", []),
         ("sparse.npz", []),
+        ("texts.txt", []),
+        ("texts.csv", ["--column", "text"]),
         ("some-images-idx3-ubyte.gz", []),
         ("pictures", ["--validation", "0.25"]),
         ("pictures", ["--patch", "3", "--set", "batch_size=500"]),
     ],
 )
-def test_fit_on_every_kind_of_source(here, cli, contents, source, options):
-    outcome = cli("fit", source, *QUICK, *options, "--quiet", "--out", "run")
+def test_fit_on_every_kind_of_source(here, cli, contents, source, options, quick):
+    outcome = cli("fit", source, *quick, *options, "--quiet", "--out", "run")
     assert outcome.code == 0, outcome.err
     assert outcome.err == ""
     check_run(here / "run", contents)
@@ -136,22 +185,25 @@ def test_fit_on_every_kind_of_source(here, cli, contents, source, options):
 
 def test_a_run_without_a_name_gets_a_new_directory(here, undrawn, cli):
     pages = [cli("fit", "rows.npy", *QUICK).out.splitlines()[-1] for _ in range(2)]
-    assert pages == ["runs/rows-BernoulliRBM/report.html", "runs/rows-BernoulliRBM-2/report.html"]
+    assert pages == ["runs/rows-SparseAutoencoder/report.html", "runs/rows-SparseAutoencoder-2/report.html"]
     assert cli("fit", "rows.npy", *QUICK, "--overwrite").out.splitlines()[-1] == pages[0]
+    assert cli("fit", "rows.npy", *MACHINE).out.splitlines()[-1] == "runs/rows-BernoulliRBM/report.html"
 
 
-def test_json_gives_json_lines_alone(here, undrawn, cli):
-    outcome = cli("fit", "rows.npy", *QUICK, "--json", "--out", "run")
+@both
+def test_json_gives_json_lines_alone(here, undrawn, cli, quick):
+    outcome = cli("fit", "rows.npy", *quick, "--json", "--out", "run")
     events = [json.loads(line) for line in outcome.out.splitlines()]
     assert [event["event"] for event in events] == ["FitStarted", "EpochEnded", "EpochEnded", "FitEnded", "RunFinished"]
     assert events[-1]["metrics"] == json.loads(Path("run/metrics.json").read_text())["metrics"]
     assert outcome.err == ""
 
 
-def test_settings_reach_the_estimator(here, undrawn, cli):
+@both
+def test_settings_reach_the_estimator(here, undrawn, cli, quick):
     pairs = ["penalty=MeanActivity", "penalty__target=0.02", "learning_rate=Switch", "learning_rate__first=0.2"]
-    words = [word for pair in pairs for word in ("--set", pair)]
-    assert cli("fit", "rows.npy", *QUICK, *words, "--seed", "3", "--validation", "0.5", "--out", "run").code == 0
+    given = [*sets(*pairs), "--seed", "3", "--validation", "0.5"]
+    assert cli("fit", "rows.npy", *quick, *given, "--out", "run").code == 0
     estimator = rf.load("run")
     assert estimator.penalty == rf.penalties.MeanActivity(target=0.02)
     assert estimator.learning_rate == rf.schedules.Switch(first=0.2)
@@ -160,8 +212,52 @@ def test_settings_reach_the_estimator(here, undrawn, cli):
     assert [record["learning_rate"] for record in estimator.history_] == [0.2, 0.9]
 
 
-def test_encode_is_transform(digits, prepared, tmp_path, cli):
-    for run, source in ((digits[0], "digits"), (prepared / "run", str(prepared / "x.npy"))):
+@pytest.mark.parametrize(
+    ("pairs", "expected"),
+    [
+        (["activation=ReLU"], {"activation": activations.ReLU()}),
+        (["activation=ThresholdedReLU", "activation__threshold=0.5"], None),
+        (["penalty=TargetMean", "penalty__strength=2.0"], {"penalty": penalties.TargetMean(strength=2.0)}),
+        (["loss=BernoulliCrossEntropy", "output=Sigmoid"], {"loss": rf.losses.BernoulliCrossEntropy()}),
+        (["solver=lbfgs"], {"solver": "lbfgs"}),
+        (["solver=sgd", "momentum=Switch", "tied=true"], {"momentum": rf.schedules.Switch(), "tied": True}),
+        (["penalty=NoPenalty", "weight_decay=NoPenalty"], {"weight_decay": penalties.NoPenalty()}),
+        (["dropout=0.5", "input_dropout=0.2", "batch_size=7"], {"dropout": 0.5, "batch_size": 7}),
+        (["sparse_output=true", "batch_size=none", "averaging=0.5"], {"sparse_output": True, "batch_size": None}),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_components_of_the_autoencoder(here, undrawn, cli, pairs, expected):
+    outcome = cli("fit", "rows.npy", *QUICK, *sets(*pairs), "--quiet", "--out", "run")
+    assert (outcome.code, outcome.err) == (0, "")
+    estimator, rows = rf.load("run"), np.load("rows.npy")
+    if expected is None:
+        expected = {"activation": activations.ThresholdedReLU(threshold=0.5)}
+    assert {name: getattr(estimator, name) for name in expected} == expected
+    assert cli("encode", "run", "rows.npy", "-o", "codes.npy").code == 0
+    codes = estimator.transform(rows)
+    np.testing.assert_array_equal(np.load("codes.npy"), codes.toarray() if sp.issparse(codes) else codes)
+    metrics = {entry["name"]: entry for entry in json.loads(Path("run/metrics.json").read_text())["metrics"]}
+    assert metrics["cost"]["unit"] == ("nats a row" if "loss" in expected else rf.SparseAutoencoder().cost_unit)
+    train = np.delete(rows, estimator.validation_indices_, axis=0)
+    assert metrics["cost"]["value"] == pytest.approx(-estimator.score(train), rel=1e-4)
+    page = Path("run/report.html").read_text()
+    assert all(html.escape(str(pair.partition("=")[2])) in page for pair in pairs[:1])
+
+
+def test_lbfgs_says_when_nothing_is_left_to_do(here, undrawn, cli):
+    """Rows of zeros are reconstructed by a model without biases from the start, so that every gradient is zero."""
+    np.save("zeros.npy", np.zeros((20, 4)))
+    pairs = sets("solver=lbfgs", "activation=ReLU", "penalty=NoPenalty", "weight_decay=NoPenalty")
+    outcome = cli("fit", "zeros.npy", *pairs, "--json", "--out", "run")
+    assert outcome.code == 0, outcome.err
+    ended = [event for event in map(json.loads, outcome.out.splitlines()) if event["event"] == "FitEnded"]
+    assert [(event["epoch"], "gradient is zero" in event["reason"]) for event in ended] == [(1, True)]
+    assert rf.load("run").n_iter_ == 1
+
+
+def test_encode_is_transform(digits, prepared, averaged, tmp_path, cli):
+    for run, source in ((digits[0], "digits"), *((made / "run", str(made / "x.npy")) for made in (prepared, averaged))):
         rows = open_source(source)
         expected = rf.load(run).transform(rows.rows(slice(0, rows.shape[0])))
         for name in ("codes.npy", "codes.npz"):
@@ -175,6 +271,31 @@ def test_encode_is_transform(digits, prepared, tmp_path, cli):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["codes.npy", "codes.npz"]
 
 
+@both
+def test_texts_are_encoded_in_the_words_of_the_run(here, undrawn, cli, quick):
+    assert cli("fit", "texts.csv", "--column", "text", *quick, "--out", "run").code == 0
+    data = json.loads(Path("run/spec.json").read_text())["data"]
+    assert data["kind"] == "words"
+    words = data["feature_names"]
+    assert words == sorted(words)
+    assert len(words) == data["n_features"] > 12
+    # What a resumed run would open is what this one opened.
+    source = open_source(str(here / "texts.csv"), column="text")
+    assert (source.fingerprint, list(source.description.feature_names)) == (data["fingerprint"], words)
+    Path("new.txt").write_text(f"{words[11]} unheard {words[3]}\n\nunheard\n")
+    Path("new.csv.gz").write_bytes(gzip.compress(f"text,year\n{words[11]}! {words[3]},1\n,2\n".encode()))
+    X = np.zeros((2, len(words)), np.float32)
+    X[0, [3, 11]] = 1
+    for name in ("new.txt", "new.csv.gz"):
+        # The column of the run is meant again, gzipped or not.
+        outcome = cli("encode", "run", name, "-o", "codes.npy")
+        assert (outcome.code, outcome.out) == (0, "codes.npy: 2 rows of 5 features\n"), outcome.err
+        np.testing.assert_array_equal(np.load("codes.npy"), rf.load("run").transform(X))
+    np.savez_compressed("new.npz", X)
+    assert cli("encode", "run", "new.npz", "-o", "codes.npy").code == 0
+    np.testing.assert_array_equal(np.load("codes.npy"), rf.load("run").transform(X))
+
+
 def test_prepared_rows_lie_between_the_bounds(prepared):
     rows = rf.load(prepared / "run")[:-1].transform(np.load(prepared / "x.npy"))
     assert rows.min() >= 0
@@ -183,9 +304,10 @@ def test_prepared_rows_lie_between_the_bounds(prepared):
 
 def test_show_and_report(digits, cli, monkeypatch):
     run, _ = digits
+    family = type(rf.load(run)).__name__
     shown = cli("show", run)
     assert shown.code == 0
-    for word in ("complete", "BernoulliRBM, seed 0", "digits, 1797 rows of 64", "cost over 2 epochs", "cv_cost"):
+    for word in ("complete", f"{family}, seed 0", "digits, 1797 rows of 64", "cost over 2 epochs", "cv_cost"):
         assert word in shown.out
     page = (run / "report.html").read_bytes()
     (run / "report.html").unlink()
@@ -205,8 +327,26 @@ def test_list(cli):
     for word in ("lines-units", "photos", "BernoulliRBM", "MeanActivity", "Switch", "ClipRescale"):
         assert word in listed.out
     estimators = cli("list", "estimators").out
-    assert "BernoulliRBM" in estimators
+    assert set(FAMILIES) <= {line.split()[0] for line in estimators.splitlines()}
     assert "photos" not in estimators
+
+
+@pytest.mark.parametrize(
+    ("family", "base"),
+    [
+        ("activations", activations.Activation),
+        ("losses", rf.losses.ReconstructionLoss),
+        ("penalties", penalties.Penalty),
+    ],
+)
+def test_list_of_components(cli, family, base):
+    """Every name that is listed can be given to --set, with a sentence of what it is."""
+    lines = cli("list", family).out.splitlines()
+    listed = {line.split()[0]: line.split(maxsplit=1)[1] for line in lines}
+    assert set(listed) == {cls.__name__ for cls in members(base)}
+    assert all(listed.values())
+    named = {"activations": "ThresholdedReLU", "losses": "BernoulliCrossEntropy", "penalties": "StudentT"}
+    assert named[family] in listed
 
 
 @pytest.mark.parametrize("command", [[], ["fit"], ["run"], ["resume"], ["encode"], ["show"], ["report"], ["list"]])
@@ -229,7 +369,8 @@ def test_module_and_script_are_the_same(tmp_path, finished):
 
 
 def test_run_and_overwrite(here, cli, contents):
-    assert cli("fit", "rows.npy", *QUICK, "--out", "run").code == 0
+    # The other family is replaced as well.
+    assert cli("fit", "rows.npy", *MACHINE, "--out", "run").code == 0
     before = contents(here / "run")
     outcome = cli("fit", "rows.npy", *QUICK, "--seed", "1", "--out", "run")
     refused(outcome, 2, ["run holds a finished run", "--overwrite"])
@@ -240,7 +381,7 @@ def test_run_and_overwrite(here, cli, contents):
     # A refused replacement leaves the old run alone.
     before = contents(here / "run")
     refused(cli("fit", "nan.npy", *QUICK, "--out", "run", "--overwrite"), 2, ["nan.npy"])
-    refused(cli("fit", "rows.npy", "--set", "n_iter=-1", "--out", "run", "--overwrite"), 2, ["n_iter=-1"])
+    refused(cli("fit", "rows.npy", "--set", "max_iter=-1", "--out", "run", "--overwrite"), 2, ["max_iter=-1"])
     assert contents(here / "run") == before
 
 
@@ -270,10 +411,6 @@ def refused(outcome, code, words):
         assert word in outcome.err
 
 
-def sets(*pairs):
-    return [word for pair in pairs for word in ("--set", pair)]
-
-
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -286,17 +423,41 @@ def sets(*pairs):
         (["cube.npy"], ["cube.npy"]),
         (["onerow.npy"], ["leaves 0 rows held out"]),
         (["objects.npy"], ["objects.npy"]),
+        (["rows.npy", *sets("activation=ReLU", "penalty=KLDivergence")], ["KLDivergence", "ReLU", "TargetMean"]),
+        (["rows.npy", *sets("activation=Tanh", "penalty=L1Activity")], ["L1Activity", "rest at -1", "KLDivergence"]),
+        (["rows.npy", *sets("solver=lbfgs", "dropout=0.5")], ["solver='lbfgs'", "dropout=0.5", "solver='adam'"]),
+        (["rows.npy", *sets("solver=lbfgs", "batch_size=20")], ["batch_size=20", "all rows"]),
+        (["rows.npy", *sets("solver=lbfgs", "learning_rate=0.1")], ["learning_rate=0.1", "finds its own step"]),
+        (
+            ["rows.npy", *sets("solver=lbfgs", "penalty=KLDivergence", "penalty__averaging=0.9")],
+            ["running average", "averaging=None"],
+        ),
+        (["rows.npy", *sets("solver=newton")], ["solver='newton'", "'adam', 'sgd', 'lbfgs'"]),
+        (["rows.npy", *sets("momentum=0.5")], ["momentum=0.5", "solver='sgd'"]),
+        (["rows.npy", *sets("loss=BernoulliCrossEntropy")], ["BernoulliCrossEntropy", "output=Sigmoid"]),
+        (["rows.npy", *sets("loss=BernouliCrossEntropy")], ["did you mean 'BernoulliCrossEntropy'"]),
+        (["rows.npy", *sets("activation=RelU2")], ["no activation named 'RelU2'", "did you mean 'ReLU'"]),
+        (["rows.npy", *sets("activation=ReLU", "activation__slope=2")], ["'slope'", "ReLU"]),
+        (["rows.npy", *sets("activation__threshold=2")], ["--set activation=NAME"]),
+        (["rows.npy", *sets("dropout=1")], ["dropout=1"]),
+        (["rows.npy", *sets("n_iter=3")], ["no argument 'n_iter'", "max_iter"]),
+        (["rows.npy", "--prepare", "Standardise", *sets("output=Sigmoid")], ["[0, 1]", "--prepare", "Rescale"]),
+        (["rows.npy", *MACHINE, *sets("solver=lbfgs")], ["BernoulliRBM has no argument 'solver'"]),
         (["rows.npy", "--estimator", "BernouliRBM"], ["did you mean 'BernoulliRBM'"]),
         (["rows.npy", "--estimator", "os.system"], ["no estimator named 'os.system'"]),
         (["rows.npy", "--prepare", "Clip"], ["ClipRescale"]),
         (["rows.npy", "--prepare", "ClipRescale:lo=0"], ["did you mean 'low'"]),
         (["rows.npy", "--prepare", "ClipRescale:low=zero"], ["low='zero' of ClipRescale must be a finite number"]),
         (["rows.npy", "--prepare", "ClipRescale:low"], ["--prepare 'low' is not of the form key=value"]),
-        (["rows.npy", "--prepare", "Standardise"], ["[0, 1]", "--prepare", "Rescale"]),
+        (["rows.npy", *MACHINE, "--prepare", "Standardise"], ["[0, 1]", "--prepare", "Rescale"]),
         (["photos", "--estimator", "BernoulliRBM"], ["photos", "[0, 1]", "--prepare", "Rescale"]),
         (["rows.npy", "--patch", "3"], ["--patch does not apply"]),
         (["pictures", "--patch", "30"], ["too small", "--patch 4"]),
         (["rows.npy", "--column", "a"], ["--column does not apply"]),
+        (["texts.txt", "--column", "a"], ["--column does not apply to", "texts.txt"]),
+        (["texts.csv"], ["line 2, column 'text'", "a column of texts on its own"]),
+        (["texts.csv", "--column", "id,text"], ["line 2, column 'text'", "a column of texts on its own"]),
+        (["texts.csv", "--column", "txt"], ["no column 'txt'", "did you mean 'text'?"]),
         (["rows.npy", "--validation", "1.0"], ["validation_fraction=1.0"]),
         (["rows.npy", "--validation", "0.001"], ["leaves 0 rows held out"]),
         (["rows.npy", "--device", "abacus"], ["device 'abacus'"]),
@@ -342,9 +503,10 @@ def test_fit_refuses(here, cli, contents, words, expected):
     assert contents(here) == before
 
 
-def test_divergence_is_a_failure_and_no_bad_input(here, cli):
+@pytest.mark.parametrize("words", [MACHINE, [*QUICK, "--set", "solver=sgd"]], ids=["machine", "autoencoder"])
+def test_divergence_is_a_failure_and_no_bad_input(here, cli, words):
     far = sets("learning_rate=1", "weight_decay=L2", "weight_decay__strength=1e30")
-    outcome = cli("fit", "rows.npy", *QUICK, *far, "--quiet", "--out", "out")
+    outcome = cli("fit", "rows.npy", *words, *far, "--quiet", "--out", "out")
     refused(outcome, 1, ["diverged", "learning_rate"])
 
 
@@ -352,6 +514,13 @@ def test_divergence_is_a_failure_and_no_bad_input(here, cli):
     ("words", "expected"),
     [
         (["line"], ["did you mean 'lines'"]),
+        (["patchs"], ["did you mean 'patches'"]),
+        (["kl", "--source", "digits"], ["takes no --source"]),
+        (["kl", *sets("target=2")], ["target=2"]),
+        (["kl", *sets("max_itr=3")], ["did you mean 'max_iter'"]),
+        (["kl", *sets("dropout=0.5")], ["solver='lbfgs'", "dropout=0.5"]),
+        (["kl", *sets("activation=ReLU")], ["KLDivergence", "ReLU"]),
+        (["structure", *sets("n_samples=3")], ["n_samples=3 of structure must be a whole number"]),
         (["lines", "--preset", "better"], ["no preset 'better'", "best"]),
         (["lines", "--source", "digits"], ["takes no --source"]),
         (["lines", *sets("n_sample=30")], ["did you mean 'n_samples'"]),
@@ -407,6 +576,8 @@ def test_usage_errors(here, cli, contents, words):
         (["encode", "RUN", "six.npy", "-o", "absent/codes.npy"], ["folder absent", "make it first"]),
         (["encode", "RUN", "six.npy", "-o", "folder.npy"], ["folder.npy is a folder"]),
         (["encode", "RUN", "absent.npy", "-o", "codes.npy"], ["absent.npy"]),
+        (["encode", "RUN", "texts.txt", "-o", "codes.npy"], ["texts.txt is a text", "are no words"]),
+        (["encode", "RUN", "table.csv", "--column", "text", "-o", "codes.npy"], ["no column 'text'"]),
         (["encode", "pictures", "six.npy", "-o", "codes.npy"], ["pictures is no run"]),
         (["resume", "absent"], ["absent is no run"]),
         (["show", "absent"], ["absent is no run"]),
@@ -421,10 +592,18 @@ def test_other_commands_refuse(here, cli, contents, prepared, words, expected):
     assert contents(here) == before
 
 
-def test_what_only_a_command_line_run_can_do(here, cli):
-    rf.BernoulliRBM(n_components=2, n_iter=1, random_state=0).fit(np.load("rows.npy")).save("saved")
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        rf.BernoulliRBM(n_components=2, n_iter=1, random_state=0),
+        rf.SparseAutoencoder(n_components=2, max_iter=1, random_state=0),
+    ],
+    ids=lambda estimator: type(estimator).__name__,
+)
+def test_what_only_a_command_line_run_can_do(here, cli, estimator):
+    clone(estimator).fit(np.load("rows.npy")).save("saved")
     refused(cli("report", "saved"), 2, ["no finished run of the command line"])
-    assert "BernoulliRBM" in cli("show", "saved").out
+    assert type(estimator).__name__ in cli("show", "saved").out
     assert cli("encode", "saved", "rows.npy", "-o", "codes.npy").code == 0
 
 
@@ -434,8 +613,6 @@ def test_what_only_a_command_line_run_can_do(here, cli):
 @pytest.fixture
 def copy(prepared, tmp_path):
     """A copy of a finished run, to be damaged."""
-    import shutil
-
     return shutil.copytree(prepared / "run", tmp_path / "copy")
 
 
@@ -509,6 +686,34 @@ def test_a_damaged_run_is_not_loaded(copy, tmp_path, cli, contents, name, damage
     with pytest.raises(ValueError, match=word.replace("(", r"\(")):
         rf.load(copy)
     assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "word"),
+    [
+        ("weights.safetensors", lambda p: rewrite(p, lambda a, m: a.pop("encoder_weight_")), "encoder_weight_"),
+        ("weights.safetensors", lambda p: rewrite(p, lambda a, m: a.pop("decoder_bias_")), "decoder_bias_"),
+        ("weights.safetensors", lambda p: rewrite(p, lambda a, m: a.pop("running_mean_")), "running_mean_"),
+        ("weights.safetensors", lambda p: rewrite(p, lambda a, m: a.update(running_weight_=np.ones(2))), "shape"),
+        ("weights.safetensors", lambda p: rewrite(p, lambda a, m: a["encoder_bias_"].fill(np.inf)), "encoder_bias_"),
+        (
+            "spec.json",
+            lambda p: edit(p, lambda s: s["estimator"]["arguments"].update(activation={"class": "os.system"})),
+            "os.system",
+        ),
+        (
+            "spec.json",
+            lambda p: edit(p, lambda s: s["estimator"].update({"class": "rarefire.estimators.boltzmann.BernoulliRBM"})),
+            "no argument 'activation'",
+        ),
+    ],
+)
+def test_a_damaged_autoencoder_is_not_loaded(averaged, tmp_path, cli, name, damage, word):
+    run = shutil.copytree(averaged / "run", tmp_path / "copy")
+    damage(run / name)
+    np.save(tmp_path / "six.npy", np.ones((3, 6)))
+    refused(cli("encode", run, tmp_path / "six.npy", "-o", tmp_path / "codes.npy"), 2, [str(run), word])
+    assert not (tmp_path / "codes.npy").exists()
 
 
 def test_names_in_a_weights_file_decide_nothing(copy):

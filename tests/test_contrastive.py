@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from enumeration import gradient, joint, log_likelihood, machine, states
+from rarefire.data.batch import Batch
 from rarefire.objectives.contrastive import ContrastiveDivergence
 from rarefire.penalties import L2, MeanActivity, NoPenalty
 from rarefire.random import Generator
@@ -33,7 +34,7 @@ def mean_gradient(objective, m, rows, chains_of=None, draws=20_000):
         copies = draws // repeats
         batch = torch.from_numpy(np.tile(rows, (copies, 1)))
         state = {} if chains_of is None else {"chains": chains_of(copies * len(rows), repeat)}
-        loss, _ = objective.evaluate(m, batch, state, Generator(repeat, "test"))
+        loss, _ = objective.evaluate(m, Batch.of(batch), state, Generator(repeat, "test"))
         for name, g in loss.grads.items():
             total[name] = total.get(name, 0) + g.numpy() / repeats
             square[name] = square.get(name, 0) + g.numpy() ** 2 / repeats
@@ -119,7 +120,7 @@ def test_half_steps_are_what_their_names_say():
     m = machine(seed=1)
     batch = torch.from_numpy(ROWS)
     objective = dataclasses.replace(CD, chain_visible="mean", chain_hidden="mean", gibbs_steps=2)
-    loss, state = objective.evaluate(m, batch, {}, Generator(0, "test"))
+    loss, state = objective.evaluate(m, Batch.of(batch), {}, Generator(0, "test"))
     h0 = m.hidden_mean(batch)
     v1 = m.visible_mean(h0)
     v2 = m.visible_mean(m.hidden_mean(v1))
@@ -132,7 +133,7 @@ def test_data_and_chains_are_divided_by_their_own_number():
     m = machine(seed=1)
     batch = torch.from_numpy(ROWS[:1])
     chains = torch.zeros(500, 3, dtype=torch.float64)
-    loss, state = PCD.evaluate(m, batch, {"chains": chains}, Generator(0, "test"))
+    loss, state = PCD.evaluate(m, Batch.of(batch), {"chains": chains}, Generator(0, "test"))
     assert state["chains"].shape == (500, 3)
     p = m.visible_mean(torch.zeros(1, 3, dtype=torch.float64))[0]
     gap = loss.grads["visible_bias"] - (p - batch[0])
@@ -144,7 +145,7 @@ def test_nothing_that_is_given_changes():
     batch, chains = torch.from_numpy(ROWS), torch.ones(5, 3, dtype=torch.float64)
     before = [t.clone() for t in (batch, chains, *m.parameters.values())]
     objective = dataclasses.replace(PCD, penalty=MeanActivity(strength=3.0), weight_decay=L2(0.1))
-    objective.evaluate(m, batch, {"chains": chains}, Generator(0, "test"))
+    objective.evaluate(m, Batch.of(batch), {"chains": chains}, Generator(0, "test"))
     for now, then in zip((batch, chains, *m.parameters.values()), before, strict=True):
         assert torch.equal(now, then)
 
@@ -152,10 +153,10 @@ def test_nothing_that_is_given_changes():
 def test_penalty_and_decay_join_the_gradient():
     m = machine(seed=3)
     batch = torch.from_numpy(ROWS)
-    plain, _ = CD.evaluate(m, batch, {}, Generator(0, "test"))
+    plain, _ = CD.evaluate(m, Batch.of(batch), {}, Generator(0, "test"))
     penalty = MeanActivity(target=0.1, strength=2.0)
     both = dataclasses.replace(CD, penalty=penalty, weight_decay=L2(0.5))
-    loss, _ = both.evaluate(m, batch, {}, Generator(0, "test"))
+    loss, _ = both.evaluate(m, Batch.of(batch), {}, Generator(0, "test"))
 
     parameters = {name: value.clone().requires_grad_() for name, value in m.parameters.items()}
     value, _ = penalty.evaluate(m.with_parameters(parameters).look(batch))

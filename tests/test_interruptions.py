@@ -15,21 +15,22 @@ import time
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 import rarefire as rf
 from rarefire.artifact import RunDirectory
 
 pytestmark = pytest.mark.slow
 
-KILLS = int(os.environ.get("RAREFIRE_KILLS", "3"))
+KILLS = int(os.environ.get("RAREFIRE_KILLS", "2"))
 
 SAME = ("weights.safetensors", "history.jsonl", "metrics.json", "features.safetensors", "report.html")
 
-COMMON = ["n_components=100", "n_iter=60"]
+MACHINE = ["--estimator", "BernoulliRBM", "n_components=100", "n_iter=60"]
 CONFIGURATIONS = {
-    "PCD": COMMON,
+    "PCD": MACHINE,
     "CD with everything": [
-        *COMMON,
+        *MACHINE,
         "persistent=false",
         "momentum=Switch",
         "learning_rate=Linear",
@@ -37,13 +38,54 @@ CONFIGURATIONS = {
         "weight_decay=L2",
         "penalty=MeanActivity",
     ],
+    "lbfgs": ["n_components=100", "solver=lbfgs", "max_iter=150", "output=Sigmoid"],
+    "adam with everything": [
+        "n_components=100",
+        "max_iter=60",
+        "dropout=0.3",
+        "input_dropout=0.2",
+        "penalty=KLDivergence",
+        "penalty__averaging=0.9",
+        "learning_rate=Linear",
+        "learning_rate__first=0.01",
+        "averaging=0.9",
+        "batch_size=50",
+    ],
+    "sgd": [
+        "n_components=100",
+        "max_iter=100",
+        "solver=sgd",
+        "activation=LeakyReLU",
+        "learning_rate=0.01",
+        "momentum=Switch",
+        "tied=true",
+    ],
 }
+
+
+def configurations(*names):
+    """Those of one name in one process, so that each is run without disturbance once."""
+    return pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in names])
+
+
+#: Not the dataset, whose features are searched for edges: that takes longer than these fits.
+DIGITS = "digits.npy"
 OFTEN = ["--checkpoint-every", "0.05", "--quiet"]
 
 
 def fit(name, out):
-    pairs = [word for pair in CONFIGURATIONS[name] for word in ("--set", pair)]
-    return ["fit", "digits", "--device", "cpu", *pairs, "--out", out, *OFTEN]
+    words = [word for given in CONFIGURATIONS[name] for word in (["--set", given] if "=" in given else [given])]
+    return ["fit", DIGITS, "--device", "cpu", *words, "--out", out, *OFTEN]
+
+
+def write_digits(folder):
+    np.save(folder / DIGITS, (load_digits().data / 16).astype(np.float32))
+
+
+@pytest.fixture
+def here(tmp_path):
+    write_digits(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +96,7 @@ def alone(tmp_path_factory, finished):
     def run(name):
         if name not in made:
             folder = tmp_path_factory.mktemp("alone")
+            write_digits(folder)
             began = time.monotonic()
             outcome = finished(*fit(name, "run"), cwd=folder)
             assert (outcome.code, outcome.err) == (0, "")
@@ -76,15 +119,15 @@ def await_file(path, process, seconds=120):
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_killed_at_random_moments(tmp_path, alone, process, name):
+@configurations("CD with everything", "lbfgs", "adam with everything")
+def test_killed_at_random_moments(here, alone, process, name):
     other, seconds = alone(name)
     rng = random.Random(name)
-    run, kills = tmp_path / "run", 0
+    run, kills = here / "run", 0
     while True:
         # What was killed before its spec.json stood is begun again, all else goes on.
         words = ["resume", "run", *OFTEN] if (run / "spec.json").exists() else fit(name, "run")
-        one = process(*words, cwd=tmp_path)
+        one = process(*words, cwd=here)
         try:
             # From the start of the process to just beyond its end, wherever the run stands by then.
             _, err = one.communicate(timeout=rng.uniform(0, 1.1) * seconds if kills < KILLS else 240)
@@ -101,15 +144,15 @@ def test_killed_at_random_moments(tmp_path, alone, process, name):
     assert not list(run.rglob("*.part"))
 
 
-def test_killed_between_two_checkpoints(tmp_path, alone, process, finished):
+@configurations("PCD", "lbfgs", "sgd")
+def test_killed_between_two_checkpoints(here, alone, process, finished, name):
     """Always while it trains, which a random moment of a short run may miss."""
-    name = "CD with everything"
     other, _ = alone(name)
     rng = random.Random(1)
-    run = tmp_path / "run"
+    run = here / "run"
     words = fit(name, "run")
     for _ in range(KILLS):
-        one = process(*words, cwd=tmp_path)
+        one = process(*words, cwd=here)
         await_file(run / "checkpoint/state.safetensors", one)
         seen = (run / "checkpoint/state.safetensors").stat().st_mtime_ns
         while (run / "checkpoint/state.safetensors").stat().st_mtime_ns == seen and one.poll() is None:
@@ -119,15 +162,16 @@ def test_killed_between_two_checkpoints(tmp_path, alone, process, finished):
         one.communicate()
         words = ["resume", "run", *OFTEN]
     assert not (run / "weights.safetensors").exists()
-    outcome = finished(*words, cwd=tmp_path)
+    outcome = finished(*words, cwd=here)
     assert (outcome.code, outcome.err) == (0, "")
     assert_same(run, other)
 
 
-def test_interrupted_by_hand(tmp_path, alone, process, finished):
-    other, _ = alone("PCD")
-    run = tmp_path / "a run"
-    one = process(*fit("PCD", "a run"), cwd=tmp_path)
+@configurations("PCD", "lbfgs")
+def test_interrupted_by_hand(here, alone, process, finished, name):
+    other, _ = alone(name)
+    run = here / "a run"
+    one = process(*fit(name, "a run"), cwd=here)
     await_file(run / "checkpoint/state.safetensors", one)
     one.send_signal(signal.SIGINT)
     out, err = one.communicate(timeout=60)
@@ -139,19 +183,19 @@ def test_interrupted_by_hand(tmp_path, alone, process, finished):
     assert (run / "checkpoint/state.safetensors").is_file()
     assert not (run / "weights.safetensors").exists()
     assert not (run / ".lock").exists()
-    assert finished("resume", "a run", *OFTEN, cwd=tmp_path).code == 0
+    assert finished("resume", "a run", *OFTEN, cwd=here).code == 0
     assert_same(run, other)
 
 
-def test_two_processes_on_one_directory(tmp_path, process, finished):
-    first = process(*fit("PCD", "run"), cwd=tmp_path)
-    await_file(tmp_path / "run/checkpoint/state.safetensors", first)
-    second = finished("resume", "run", cwd=tmp_path)
+def test_two_processes_on_one_directory(here, process, finished):
+    first = process(*fit("PCD", "run"), cwd=here)
+    await_file(here / "run/checkpoint/state.safetensors", first)
+    second = finished("resume", "run", cwd=here)
     assert second.code == 1
     assert second.err == "rarefire: another process is working on run; wait for it or choose another directory\n"
     first.kill()
     first.communicate()
-    with RunDirectory(tmp_path / "run").locked():
+    with RunDirectory(here / "run").locked():
         pass  # the lock went with the process
 
 
@@ -187,7 +231,7 @@ def failed(outcome, *words):
 def test_a_full_disk(full, tmp_path, cli, contents):
     disk, fill = full
     np.save(tmp_path / "x.npy", (np.random.default_rng(0).random((200, 30)) > 0.5).astype(np.float32))
-    quick = ["--set", "n_iter=3", "--set", "n_components=8", "--device", "cpu", "--quiet"]
+    quick = ["--set", "max_iter=3", "--set", "n_components=8", "--device", "cpu", "--quiet"]
     assert cli("fit", tmp_path / "x.npy", *quick, "--out", disk / "run").code == 0
     assert cli("encode", disk / "run", tmp_path / "x.npy", "-o", disk / "codes.npy").code == 0
     fill()
@@ -206,7 +250,7 @@ def test_a_disk_that_fills_up_while_training(full, tmp_path, cli):
     """The run stops with a sentence, and goes on once there is room."""
     disk, _ = full
     np.save(tmp_path / "x.npy", (np.random.default_rng(0).random((200, 30)) > 0.5).astype(np.float32))
-    words = ["--set", "n_iter=3000", "--set", "n_components=8", "--set", "batch_size=none", "--device", "cpu"]
+    words = ["--set", "max_iter=3000", "--set", "n_components=8", "--set", "batch_size=none", "--device", "cpu"]
     ballast = disk / "ballast"
     ballast.write_bytes(b"x" * 400_000)
     failed(
@@ -251,7 +295,7 @@ def test_a_read_only_directory(tmp_path, cli, contents):
 def refuses_to_write(cli, contents, folder, disk, close, open_again):
     source = folder / "x.npy"
     np.save(source, np.eye(40))
-    words = ["fit", source, "--set", "n_iter=1", "--set", "n_components=3", "--quiet", "--out"]
+    words = ["fit", source, "--set", "max_iter=1", "--set", "n_components=3", "--quiet", "--out"]
     assert cli(*words, disk / "run").code == 0
     before = contents(disk)
     close()

@@ -53,6 +53,14 @@ def test_every_kind_of_path(here):
         assert source.description.name == Path(name).name
     np.testing.assert_array_equal(open_source("x.npz", column="two").rows(slice(0, 4)), values + 1)
     np.testing.assert_array_equal(open_source("x.csv", column="c,a").rows(slice(0, 4)), values[:, [2, 0]])
+    Path("words.txt").write_text("red green\n\nred\n")
+    Path("words.txt.gz").write_bytes(gzip.compress(Path("words.txt").read_bytes()))
+    Path("texts.csv").write_text("id,text\n1,red green\n2,red\n")
+    for name, column in (("words.txt", None), ("words.txt.gz", None), ("texts.csv", "text")):
+        np.testing.assert_array_equal(open_source(name, column=column).rows(slice(0, 2)), [[1, 1], [0, 1]])
+        source = open_source(name, column=column, vocabulary=("red", "blue"))
+        assert source.description.feature_names == ("red", "blue")
+        np.testing.assert_array_equal(source.rows(slice(0, 2)), [[1, 0], [1, 0]])
     for name in ("t-images-idx3-ubyte", "t.idx3-ubyte", "x.idx"):
         for path in (name, f"{name}.gz"):
             np.testing.assert_allclose(open_source(path).rows(slice(0, 4)), values / 255, rtol=1e-6)
@@ -83,16 +91,24 @@ def test_a_word_is_a_dataset_first_and_a_path_second(here):
 @pytest.mark.parametrize(
     ("where", "options", "words"),
     [
-        ("digts", {}, ["'digts' is no file or folder", "lines, mnist, photos", "did you mean 'digits'?"]),
+        (
+            "digts",
+            {},
+            ["'digts' is no file or folder", "lines, mnist, movies, newsgroups, photos", "did you mean 'digits'?"],
+        ),
         ("absent.npy", {}, ["'absent.npy' is no file or folder"]),
         ("absent/digits", {}, ["is no file or folder"]),
         ("", {}, ["is no file or folder"]),
         ("x" * 5000, {}, ["is no file or folder"]),
         ("a\0b", {}, ["is no file or folder"]),
-        ("words.txt", {}, ["texts are not supported yet", ".npy"]),
-        ("words.txt.gz", {}, ["texts are not supported yet"]),
+        ("numbers.txt", {}, ["numbers.txt has no words in its 1 documents"]),
+        ("numbers.txt", {"column": "a"}, ["--column does not apply to numbers.txt"]),
+        ("numbers.txt", {"patch": 3}, ["--patch does not apply to numbers.txt"]),
+        ("numbers.txt.gz", {}, ["cannot be read as a text"]),
+        ("movies", {"column": "Plot"}, ["--column does not apply to movies"]),
+        ("newsgroups", {"patch": 3}, ["--patch does not apply to newsgroups"]),
         ("one.png", {}, ["one image", "--patch"]),
-        ("x.doc", {}, ["x.doc", ".csv.gz"]),
+        ("x.doc", {}, ["x.doc", ".txt (both also .gz)"]),
         ("word", {}, ["of no kind"]),
         ("empty.npy", {}, ["is empty"]),
         ("x.npy", {"patch": 3}, ["--patch does not apply to x.npy"]),
@@ -107,7 +123,7 @@ def test_a_word_is_a_dataset_first_and_a_path_second(here):
     ],
 )
 def test_what_cannot_be_opened(here, where, options, words):
-    for name in ("words.txt", "words.txt.gz", "one.png", "x.doc", "word", "x.csv"):
+    for name in ("numbers.txt", "numbers.txt.gz", "one.png", "x.doc", "word", "x.csv"):
         Path(name).write_text("1,2\n")
     Path("empty.npy").write_text("")
     np.save("x.npy", np.zeros((2, 2)))

@@ -15,7 +15,7 @@ from rarefire.features import feature_table
 GAP = np.array(plots.GAP)
 
 
-def make_table(n_units, n_features, **description):
+def make_table(n_units, n_features, optimal=None, **description):
     rng = np.random.default_rng(0)
     components = rng.standard_normal((n_units, n_features)).astype(np.float32)
     components[-1] = 0
@@ -25,7 +25,9 @@ def make_table(n_units, n_features, **description):
         codes = np.maximum(rows @ components.T - 1, 0)
         return codes, codes > 0
 
-    return feature_table(components, encode, ArraySource(rows, Description("made up", **description)))
+    if optimal is None:
+        optimal = components / np.maximum(np.linalg.norm(components, axis=1, keepdims=True), 1e-9)
+    return feature_table(components, optimal, encode, ArraySource(rows, Description("made up", **description)))
 
 
 def decode(figure):
@@ -168,6 +170,7 @@ def test_activity_counts():
     assert table.dead.sum() >= 1
 
 
+WORDS = ("a_word_that_goes_on_and_on_and_on", *(f"word{i}" for i in range(199)))
 NAMES = ("price in $", r"$\no_such$ command", "<b>bold</b>", "a very long name that goes on and on", "plain")
 FIGURES = {
     "cost": lambda: plots.cost_curves(history(300), "nats per pixel"),
@@ -177,6 +180,10 @@ FIGURES = {
     **{f"heat map {n}": lambda n=n: plots.features(make_table(n, 12)) for n in (1, 67, 1000)},
     **{
         f"top features {n}": lambda n=n: plots.features(make_table(n, 5, kind="named", feature_names=NAMES))
+        for n in (1, 5, 67)
+    },
+    **{
+        f"top words {n}": lambda n=n: plots.features(make_table(n, 200, kind="words", feature_names=WORDS))
         for n in (1, 5, 67)
     },
 }
@@ -209,6 +216,47 @@ def test_top_features_are_the_largest():
     order = np.argsort(-np.abs(table.components[1]))[:2]
     np.testing.assert_allclose(widths, table.components[1][order])
     assert axes.get_yticklabels()[0].get_text()[:5] == NAMES[order[0]][:5]
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        ([1, 5, -9, 3, -2, 4, 2, 6], [7, 1, 5, 3, 4, 2]),  # two of six places for negative weights
+        ([1, 5, 0, 3, 0, 4, 2, 6], [7, 1, 5, 3, 6, 0]),  # none negative: all places for the positive ones
+        ([-1, 0, -2, 0, -3, 0, 0, 1], [7, 0, 2, 4]),  # one positive leaves places; zeros take none
+        ([0] * 8, []),
+    ],
+)
+def test_strongest_words(weights, expected):
+    table = make_table(2, 8, kind="words", feature_names=tuple("abcdefgh"))
+    table.components[0] = weights
+    assert plots.strongest(table, 0, 6).tolist() == expected
+
+
+def test_top_words_say_how_many_of_how_many():
+    table = make_table(67, 200, kind="words", feature_names=WORDS)
+    figure = plots.features(table)
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    assert len(shown) == 24
+    assert figure.get_suptitle() == "Words of largest weight; the 24 of 67 units of largest norm"
+    for axes in shown:
+        unit = int(axes.get_title(loc="left").removeprefix("unit "))
+        widths = [bar.get_width() for bar in axes.patches]
+        weights = np.sort(table.components[unit])
+        np.testing.assert_allclose(widths, [*weights[:-7:-1], *weights[1::-1]])
+        assert axes.get_yticklabels()[0].get_text()[:5] == WORDS[table.components[unit].argmax()][:5]
+
+
+def test_optimal_inputs_where_they_are_pictures_of_their_own():
+    assert plots.optimal_inputs(make_table(3, 4, kind="image", shape=(2, 2))) is None
+    optimal = np.array([[-2, 0, 0, 2], [0, 0, 0, 0], [-1, 0.5, 1, 0]], dtype=np.float32)
+    assert plots.optimal_inputs(make_table(3, 4, optimal)) is None
+    pixels = decode(plots.optimal_inputs(make_table(3, 4, optimal, kind="image", shape=(2, 2))))
+    corners = [
+        [pixels[y, x, 0] for y in (top, bottom - 1) for x in (left, right - 1)]
+        for top, bottom, left, right in tiles(pixels)
+    ]
+    assert corners == [[0, 128, 128, 255], [128] * 4, [0, 191, 255, 128]]
 
 
 def test_features_follows_the_kind():

@@ -4,8 +4,19 @@ import numpy as np
 import pytest
 from sklearn.preprocessing import StandardScaler
 
+from rarefire.component import from_spec, members, to_spec
 from rarefire.data.source import ArraySource, Description
-from rarefire.preprocess import Binarise, ClipRescale, Rescale, Standardise, fit_steps, prepared
+from rarefire.preprocess import (
+    Binarise,
+    ClipRescale,
+    PCAWhitening,
+    RemoveMean,
+    Rescale,
+    Standardise,
+    Step,
+    fit_steps,
+    prepared,
+)
 
 X = np.random.default_rng(0).normal(5, [1, 2, 0.1], size=(3000, 3))
 
@@ -42,10 +53,30 @@ def test_binarise():
     np.testing.assert_array_equal(Binarise(0.5).fit_transform([[0.5, 0.6], [0.0, 1.0]]), [[0, 1], [0, 1]])
 
 
+def test_remove_mean_takes_the_mean_of_each_row_and_nothing_else():
+    out = RemoveMean().fit_transform(X)
+    centring = np.eye(3) - 1 / 3  # the orthogonal projection on rows of mean 0
+    np.testing.assert_allclose(out, X @ centring, atol=1e-12)
+    # float32 values far from 0: the mean is taken in double precision.
+    far = (1e4 + np.arange(6.0).reshape(2, 3)).astype(np.float32)
+    np.testing.assert_array_equal(RemoveMean().fit_transform(far), [[-1, 0, 1], [-1, 0, 1]])
+
+
+def test_remove_mean_gives_back_the_shortest_row():
+    step = RemoveMean().fit(X)
+    codes = step.transform(X)
+    back = step.inverse_transform(codes)
+    np.testing.assert_array_equal(back, codes)
+    assert back is not codes
+    for shift in (-0.5, 0.5):
+        np.testing.assert_allclose(step.transform(back + shift), codes, atol=1e-12)
+        assert (np.linalg.norm(back + shift, axis=1) > np.linalg.norm(back, axis=1)).all()
+
+
 def test_a_matrix_of_one_value_does_not_divide_by_zero():
     rows = np.full((4, 2), 7.0)
-    for step in (Standardise(), Rescale(), ClipRescale()):
-        assert np.isfinite(step.fit_transform(rows)).all()
+    for cls in members(Step):
+        assert np.isfinite(cls().fit_transform(rows)).all()
 
 
 def test_steps_are_fitted_to_what_the_ones_before_make():
@@ -60,6 +91,35 @@ def test_steps_are_fitted_to_what_the_ones_before_make():
 
 def test_what_is_given_is_not_changed():
     before = X.copy()
-    for step in (Standardise(), Rescale(), ClipRescale(), Binarise()):
-        step.fit_transform(X)
+    for cls in members(Step):
+        step = cls().fit(X)
+        codes = step.transform(X)
+        again = codes.copy()
+        if hasattr(step, "inverse_transform"):
+            step.inverse_transform(codes)
+        np.testing.assert_array_equal(codes, again)
     np.testing.assert_array_equal(X, before)
+
+
+def test_a_prepared_source_is_described_as_its_last_step_leaves_it():
+    images = ArraySource(np.random.default_rng(0).normal(size=(50, 12)), Description("pictures", "image", (3, 4)))
+    steps = [RemoveMean(), PCAWhitening(n_components=5), Standardise()]
+    fit_steps(steps, images)
+    pixels, axes = prepared(images, steps[:1]), prepared(images, steps)
+    assert pixels.description == images.description
+    assert pixels.shape == (50, 12)
+    assert (axes.description.name, axes.description.kind, axes.description.shape) == ("pictures", "plain", None)
+    assert axes.shape == axes.rows(slice(None)).shape == (50, 5)
+    assert axes.subset(np.arange(7)).shape == (7, 5)
+    assert axes.fingerprint == images.fingerprint
+
+    named = ArraySource(images.array, Description("table", "named", feature_names=tuple("abcdefghijkl")))
+    assert prepared(named, steps[:1]).description.feature_names == tuple("abcdefghijkl")
+    assert prepared(named, steps).description.feature_names is None
+
+
+def test_specifications_name_steps_by_where_they_are_imported_from():
+    for cls in members(Step):
+        spec = to_spec(cls())
+        assert spec["class"] == f"rarefire.preprocess.{cls.__name__}"
+        assert type(from_spec(spec, Step)) is cls

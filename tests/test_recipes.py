@@ -11,9 +11,10 @@ from rarefire import recipes
 from rarefire.artifact import RunDirectory
 from rarefire.data.synthetic import all_line_images
 from rarefire.errors import InputError
+from rarefire.metrics import median
 from rarefire.models.boltzmann import BoltzmannMachine
 from rarefire.random import Generator
-from rarefire.recipes.lines import exact_costs, median, repeated, single_lines
+from rarefire.recipes.lines import exact_costs, repeated, single_lines
 from rarefire.recipes.lines_units import explained
 from rarefire.runs import Watch
 from rarefire.units import Bernoulli
@@ -35,7 +36,7 @@ def test_lines_cut_short(tmp_path):
     # Untrained machines are nowhere near it, and the verdict says so.
     assert entries["cost"]["within"] is False
     assert entries["entropy"]["value"] == pytest.approx(3.156, abs=5e-4)
-    assert "median of 2 machines" in entries["cost"]["explanation"]
+    assert "median of 2 fits" in entries["cost"]["explanation"]
     assert place.complete
     assert place.arm("seed-1").complete
     assert place.page.is_file()

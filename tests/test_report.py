@@ -9,16 +9,17 @@ from importlib import resources
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 from rarefire import plots
 from rarefire.data.source import ArraySource, Description
-from rarefire.features import feature_table
-from rarefire.report import Page, build_page, embed_json, history_columns, number, verdict
+from rarefire.features import FeatureTable, feature_table
+from rarefire.report import Page, build_page, curve_summaries, embed_json, history_columns, number, verdict
 
 EVIL = "</script><script>alert('x')</script><img src=x onerror=alert(1)>&\u2028"
 
 
-def make_table(kind="image", n_units=5, **description):
+def make_table(kind="image", n_units=5, untied=False, **description):
     rng = np.random.default_rng(0)
     components = rng.standard_normal((n_units, 6)).astype(np.float32)
     components[1] = 0
@@ -28,7 +29,9 @@ def make_table(kind="image", n_units=5, **description):
         codes = np.maximum(rows @ components.T, 0)
         return codes, codes > 0
 
-    return feature_table(components, encode, ArraySource(rows, Description("made up", kind, **description)))
+    optimal = components / np.maximum(np.linalg.norm(components, axis=1, keepdims=True), 1e-9)
+    source = ArraySource(rows, Description("made up", kind, **description))
+    return feature_table(components, optimal[::-1] if untied else optimal, encode, source)
 
 
 class Reader(HTMLParser):
@@ -121,7 +124,14 @@ def test_images_follow_the_scale_rule(full):
     # Data in [0, 1]: 0 is black and 1 white.
     assert data["example_mode"] == "positive"
     drawn = unpack(data["example_images"]) / 255
-    np.testing.assert_allclose(drawn, table.example_rows, atol=0.005)
+    np.testing.assert_allclose(drawn, table.example_rows.toarray(), atol=0.005)
+    assert data["optimal_images"] is None
+
+
+def test_optimal_inputs_are_drawn_where_they_differ():
+    data = Reader(build_page(Page("t", "t", table=make_table(shape=(2, 3), untied=True)))).data["features"]
+    # Scaled to its own largest value, a unit vector looks as what it was made from.
+    np.testing.assert_array_equal(unpack(data["optimal_images"]), unpack(data["images"])[::-1])
 
 
 @pytest.mark.parametrize("kind", ["named", "plain"])
@@ -136,10 +146,90 @@ def test_top_columns(kind):
             zip(shown, component, strict=True)
         )
         assert (np.diff(np.abs(weights[unit])) <= 0).all()
-    first = table.example_rows[table.example_index[0, 0]]
+    first = table.example_rows.toarray()[table.example_index[0, 0]]
     labels = [data["names"][i] for i in unpack(data["example_names"])[0, 0]]
     assert dict(zip(labels, unpack(data["example_values"])[0, 0], strict=True)) == dict(zip(shown, first, strict=True))
     assert labels[0] == shown[np.abs(first * table.components[0]).argmax()]
+
+
+def words_table(n_units=64, n_words=50_000, n_documents=600, untied=False):
+    """Documents of sixty words out of fifty thousand; unit 1 has no weights, and unit 2 none that is positive."""
+    rng = np.random.default_rng(0)
+    columns = np.stack([rng.choice(n_words, 60, replace=False) for _ in range(n_documents)])
+    documents = sp.csr_array(
+        (np.ones(columns.size, np.float32), columns.ravel(), np.arange(0, columns.size + 1, 60)),
+        (n_documents, n_words),
+    )
+    components = rng.standard_normal((n_units, n_words)).astype(np.float32)
+    components[1] = 0
+    components[2] = -np.abs(components[2])
+    optimal = components / np.maximum(np.linalg.norm(components, axis=1, keepdims=True), 1e-9)
+    if untied:
+        optimal = np.roll(optimal, 1, axis=0)
+
+    def encode(rows):
+        codes = np.maximum(rows @ optimal.T, 0)
+        return codes, codes > 0
+
+    names = tuple(f"word{i}" for i in range(n_words))
+    return feature_table(
+        components, optimal, encode, ArraySource(documents, Description("t", "words", feature_names=names))
+    )
+
+
+@pytest.mark.parametrize("untied", [False, True])
+def test_words(untied):
+    table = words_table(n_units=4, n_words=3000, n_documents=40, untied=untied)
+    text = build_page(Page("t", "t", table=table))
+    data = Reader(text).data["features"]
+    assert "share of documents on which active" in text
+
+    def named(key, *place):
+        return [data["names"][i] for i in unpack(data[key])[place] if i >= 0]
+
+    order = [f"word{i}" for i in np.argsort(-table.components[0])]
+    assert named("top_names", 0) == order[:16] + order[-8:]
+    np.testing.assert_array_equal(unpack(data["top_weights"])[0, -1], table.components[0].min())
+    assert named("top_names", 1) == []
+    assert (unpack(data["top_weights"])[1] == 0).all()
+    assert named("top_names", 2) == [f"word{i}" for i in np.argsort(-table.components[2])[-24:]]
+    assert (unpack(data["top_weights"])[2] < 0).all()
+
+    # A document's words, first those that excite the unit; nothing that it does not have.
+    document = table.example_rows.toarray()[table.example_index[0, 0]]
+    there = np.flatnonzero(document)
+    order = there[np.argsort(-table.optimal[0, there], kind="stable")]
+    assert named("example_names", 0, 0) == [f"word{i}" for i in order[:20]]
+    assert (unpack(data["example_values"])[0, 0] == 1).all()
+    assert (unpack(data["example_sizes"]) == 60).all()
+    if untied:
+        assert named("optimal_names", 0) == [f"word{i}" for i in np.argsort(-table.optimal[0])[:8]]
+    else:
+        assert "optimal_names" not in data
+
+
+def test_size_of_a_page_of_words():
+    """64 units over 50,000 words: what is shown takes place, what the weights would take (17 MB) does not."""
+    table = words_table()
+    empty = len(build_page(Page("t", "t")))
+    assert len(build_page(Page("t", "t", table=table))) - empty < 500_000
+
+
+def test_a_wide_plain_table_is_told_and_not_drawn():
+    wide = FeatureTable(**{**vars(words_table(n_units=4, n_documents=20)), "description": Description("wide")})
+    data = Reader(build_page(Page("t", "t", table=wide))).data["features"]
+    assert data["kind"] == "named"
+    assert "images" not in data
+    assert data["names"][0].startswith("column ")
+
+
+def test_charts_of_what_was_recorded():
+    record = {"cost": 2.0, "objective": 3.0, "reconstruction": 2.0, "penalty": 0.75, "weight_decay": 0.25}
+    charts = [curve["key"] for curve in curve_summaries(history_columns([{**record, "zeros": 0.5}]), "nats")]
+    assert charts == ["cost", "objective", "zeros"]
+    # Sigmoid units are never exactly zero.
+    charts = [curve["key"] for curve in curve_summaries(history_columns([{**record, "zeros": 0.0}]), "nats")]
+    assert charts == ["cost", "objective"]
 
 
 def test_content_policy(full):

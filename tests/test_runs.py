@@ -10,15 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
+from sklearn.base import clone
 
 import rarefire as rf
-from rarefire import penalties, recipes, runs, schedules
+from rarefire import activations, losses, penalties, recipes, runs, schedules
 from rarefire.artifact import RunDirectory
 from rarefire.checkpoint import TrainState
 from rarefire.data.open import open_source
 from rarefire.errors import InputError, Interrupted, RunError
-from rarefire.preprocess import ClipRescale, Standardise
+from rarefire.preprocess import ClipRescale, PCAWhitening, RemoveMean, Standardise, ZCAWhitening
 from rarefire.resuming import go_on
 
 SAME = ("weights.safetensors", "history.jsonl", "metrics.json", "features.safetensors", "report.html")
@@ -44,6 +46,39 @@ CONFIGURATIONS = {
 }
 
 
+#: The same for autoencoders, with each solver.
+AUTOENCODERS = {
+    "adam": {},
+    "adam with everything": {
+        "dropout": 0.3,
+        "input_dropout": 0.2,
+        "penalty": penalties.KLDivergence(target=0.1, averaging=0.9),
+        "learning_rate": schedules.Linear(0.01, 0.001),
+        "averaging": 0.8,
+        "tied": True,
+    },
+    "sgd": {
+        "solver": "sgd",
+        "learning_rate": schedules.Linear(0.05, 0.01),
+        "momentum": schedules.Switch(0.5, 0.9, when=0.4),
+        "activation": activations.ReLU(),
+    },
+    "lbfgs": {"solver": "lbfgs"},
+    "lbfgs, tied": {"solver": "lbfgs", "activation": activations.Tanh(), "tied": True},
+    "early stopping": {"early_stopping": True, "n_iter_no_change": 1, "tol": 1.5, "max_iter": 9},
+    "early stopping of lbfgs": {
+        "solver": "lbfgs", "early_stopping": True, "n_iter_no_change": 2, "tol": 1e-3, "max_iter": 30,
+    },
+    "best of averages": {
+        "early_stopping": True, "n_iter_no_change": 2, "averaging": 0.5, "solver": "sgd", "learning_rate": 0.5,
+    },
+    "words": {
+        "loss": losses.BernoulliCrossEntropy(), "output": activations.Sigmoid(), "penalty": penalties.TargetMean(),
+        "activation": activations.ThresholdedReLU(threshold=0.1), "sparse_output": True,
+    },
+}  # fmt: skip
+
+
 @pytest.fixture
 def rows(tmp_path):
     rng = np.random.default_rng(0)
@@ -54,6 +89,34 @@ def rows(tmp_path):
 def machine(**arguments):
     defaults = {"n_components": 6, "n_iter": 4, "batch_size": 8, "device": "cpu", "validation_fraction": 0.1}
     return rf.BernoulliRBM(**{**defaults, **arguments})
+
+
+def autoencoder(**arguments):
+    defaults = {"n_components": 6, "max_iter": 4, "batch_size": 8, "device": "cpu", "validation_fraction": 0.1}
+    if arguments.get("solver") == "lbfgs":
+        defaults["batch_size"] = "auto"
+    return rf.SparseAutoencoder(**{**defaults, **arguments})
+
+
+#: Both families by name, for what must hold whatever is trained.
+FAMILIES = {"machine": machine, "autoencoder": autoencoder}
+both = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+
+
+def epochs(family, number):
+    """The argument that sets how often a family passes over the rows."""
+    return {"n_iter" if family is machine else "max_iter": number}
+
+
+ALL = [(machine, name) for name in CONFIGURATIONS] + [(autoencoder, name) for name in AUTOENCODERS]
+every_configuration = pytest.mark.parametrize(
+    ("family", "name"), ALL, ids=[f"{family.__name__} {name}" for family, name in ALL]
+)
+
+
+def configured(family, name, **arguments):
+    chosen = CONFIGURATIONS if family is machine else AUTOENCODERS
+    return family(**{**chosen[name], **arguments})
 
 
 def begin(path, source, estimator, steps=(), seed=0):
@@ -100,38 +163,77 @@ def go_on_to_the_end(directory, should_stop, checkpoint_every=1e9):
         return stops
 
 
-@pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_stopped_runs_end_with_the_same_bits(tmp_path, rows, name):
-    estimator = machine(**CONFIGURATIONS[name])
+@every_configuration
+def test_stopped_runs_end_with_the_same_bits(tmp_path, rows, family, name):
+    estimator = configured(family, name)
     alone = begin(tmp_path / "alone", rows, estimator)
     finish(alone)
     # The first batch, within an epoch, the last of an epoch, and just after it; an epoch has one batch or six.
-    stops = (1, 2, 3) if estimator.batch_size is None else (1, 5, 6, 7, 16)
+    stops = (1, 2, 3) if estimator.batch_size in (None, "auto") else (1, 5, 6, 7, 16)
     stopped = begin(tmp_path / "stopped", rows, estimator)
     assert go_on_to_the_end(stopped, stop_at(*stops)) >= 3
     assert bits(stopped) == bits(alone)
 
 
-def test_early_stopping_did_stop_early(tmp_path, rows):
-    directory = begin(tmp_path / "run", rows, machine(**CONFIGURATIONS["early stopping"]))
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [(machine, "early stopping"), (autoencoder, "early stopping"), (autoencoder, "early stopping of lbfgs")],
+)
+def test_early_stopping_did_stop_early(tmp_path, rows, family, name):
+    estimator = configured(family, name)
+    directory = begin(tmp_path / "run", rows, estimator)
     finish(directory)
-    assert 1 < len(directory.history()) < 9
+    assert 1 < len(directory.history()) < estimator.n_epochs
 
 
-@pytest.mark.parametrize("steps", [[ClipRescale(low=0.0, high=1.0)], [Standardise(), ClipRescale(2.0, 0.0, 1.0)]])
-def test_preparation_goes_on_too(tmp_path, steps):
-    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(5, 2, size=(50, 12)))
-    alone = begin(tmp_path / "alone", tmp_path / "x.npy", machine(), steps)
+def test_a_run_that_lbfgs_ends_early_goes_on_the_same(tmp_path):
+    """Its one step ends where every gradient is zero; stopped just there, it must not be begun again."""
+    np.save(tmp_path / "zeros.npy", np.zeros((20, 3)))
+    nothing = {"penalty": penalties.NoPenalty(), "weight_decay": penalties.NoPenalty()}
+    estimator = autoencoder(solver="lbfgs", activation=activations.ReLU(), max_iter=50, **nothing)
+    alone, stopped = (begin(tmp_path / name, tmp_path / "zeros.npy", estimator) for name in ("alone", "stopped"))
     finish(alone)
-    stopped = begin(tmp_path / "stopped", tmp_path / "x.npy", machine(), steps)
-    assert go_on_to_the_end(stopped, stop_at(4, 9)) == 2
+    assert go_on_to_the_end(stopped, stop_at(1, 2, 3, 4)) == 4
+    assert len(alone.history()) == 1
     assert bits(stopped) == bits(alone)
 
 
-def test_stopping_after_every_batch(tmp_path, rows):
-    alone = begin(tmp_path / "alone", rows, machine(n_iter=2))
+@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+def test_rows_that_are_sparse_go_on_too(tmp_path, solver):
+    sp.save_npz(tmp_path / "x.npz", sp.random_array((50, 12), density=0.3, rng=0, format="csr", dtype=np.float32))
+    alone, stopped = (
+        begin(tmp_path / name, tmp_path / "x.npz", autoencoder(solver=solver)) for name in ("alone", "stopped")
+    )
     finish(alone)
-    stopped = begin(tmp_path / "stopped", rows, machine(n_iter=2))
+    assert go_on_to_the_end(stopped, stop_at(1, 2, 3)) == 3
+    assert bits(stopped) == bits(alone)
+
+
+@pytest.mark.parametrize(
+    ("family", "steps"),
+    [
+        (machine, [ClipRescale(low=0.0, high=1.0)]),
+        (machine, [Standardise(), ClipRescale(2.0, 0.0, 1.0)]),
+        (autoencoder, [RemoveMean(), PCAWhitening(n_components=5)]),
+        (autoencoder, [ZCAWhitening(), ClipRescale()]),
+    ],
+)
+def test_preparation_goes_on_too(tmp_path, family, steps):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(5, 2, size=(50, 12)))
+    alone = begin(tmp_path / "alone", tmp_path / "x.npy", family(), steps)
+    finish(alone)
+    stopped = begin(tmp_path / "stopped", tmp_path / "x.npy", family(), steps)
+    assert go_on_to_the_end(stopped, stop_at(4, 9)) == 2
+    assert bits(stopped) == bits(alone)
+    raw = np.load(tmp_path / "x.npy")
+    np.testing.assert_array_equal(rf.load(stopped.path).transform(raw), rf.load(alone.path).transform(raw))
+
+
+@both
+def test_stopping_after_every_batch(tmp_path, rows, family):
+    alone = begin(tmp_path / "alone", rows, family(**epochs(family, 2)))
+    finish(alone)
+    stopped = begin(tmp_path / "stopped", rows, family(**epochs(family, 2)))
     # Twelve batches; what follows training would stop as well, and begin again for ever.
     assert go_on_to_the_end(stopped, stop_at(*range(1, 13))) == 12
     assert bits(stopped) == bits(alone)
@@ -164,9 +266,19 @@ class Dying:
             raise Killed
 
 
-def test_a_kill_at_any_write(tmp_path, rows, monkeypatch):
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        machine(n_iter=3, batch_size=23, early_stopping=True, averaging=0.5, momentum=0.5),
+        autoencoder(solver="lbfgs", max_iter=4, early_stopping=True),
+        autoencoder(
+            max_iter=3, batch_size=23, dropout=0.4, penalty=penalties.KLDivergence(averaging=0.9), averaging=0.5
+        ),
+    ],
+    ids=["machine", "lbfgs", "adam"],
+)
+def test_a_kill_at_any_write(tmp_path, rows, monkeypatch, estimator):
     """Killed before and after each file that is replaced and each line that is added."""
-    estimator = machine(n_iter=3, batch_size=23, early_stopping=True, averaging=0.5, momentum=0.5)
     monkeypatch.setattr(runs, "write_page", lambda directory: directory.write("report.html", b"page"))
     alone = begin(tmp_path / "alone", rows, estimator)
     finish(alone)
@@ -183,7 +295,7 @@ def test_a_kill_at_any_write(tmp_path, rows, monkeypatch):
             assert bits(killed) == bits(alone), moments
         else:
             break
-    assert moments > 30
+    assert moments > 25
 
 
 def test_a_kill_before_the_first_checkpoint(tmp_path, rows):
@@ -226,10 +338,11 @@ def test_left_over_files_of_a_killed_process_go(tmp_path, rows):
     begin(tmp_path / "new", rows, machine())
 
 
-def test_same_seed_same_bytes(tmp_path, rows, monkeypatch):
+@both
+def test_same_seed_same_bytes(tmp_path, rows, monkeypatch, family):
     first, second, other = (tmp_path / name for name in ("first", "second", "other"))
     for path, seed in ((first, 0), (second, 0), (other, 1)):
-        finish(begin(path, rows, machine(), seed=seed))
+        finish(begin(path, rows, family(), seed=seed))
         monkeypatch.setattr("time.time", lambda: 0.0)
         monkeypatch.setattr("socket.gethostname", lambda: "elsewhere")
     assert bits(RunDirectory(first)) == bits(RunDirectory(second))
@@ -273,12 +386,59 @@ def test_a_recipe_that_was_killed_between_its_arms(tmp_path):
     assert bits(killed) == bits(alone)
 
 
+#: Recipes of autoencoders, small.
+SMALL = {
+    "kl": [("max_iter", 3), ("n_components", 4)],
+    "structure": [("n_samples", 200), ("n_bottleneck", 5), ("n_sparse", 8), ("max_iter", 3)],
+    "patches": [("repeats", 2), ("n_patches", 300), ("max_iter", 3)],
+    "strokes": [("source", "digits"), ("n_samples", 60), ("n_components", 4), ("max_iter", 3)],
+}
+
+
+def small(path, name):
+    directory = RunDirectory(path)
+    directory.create(recipes.recipe_spec(name, "faithful", None, SMALL[name], 0, "cpu"))
+    return directory
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_recipe_of_autoencoders_goes_on(tmp_path, monkeypatch, name):
+    """Stopped within arms and between two, which have their own preparation, it measures the same."""
+    monkeypatch.setattr(runs, "write_page", lambda directory: directory.write("report.html", b"page"))
+    alone, stopped = small(tmp_path / "alone", name), small(tmp_path / "stopped", name)
+    finish(alone)
+    arms = {path.name for path in (alone.path / "arms").iterdir()} if (alone.path / "arms").exists() else set()
+    # Three iterations an arm: in the first, at its last, in the second where there is one, and within measuring.
+    stops = (1, 3, 5, 3 * (len(arms) + 1)) if arms else (1, 2, 3)
+    assert go_on_to_the_end(stopped, stop_at(*stops)) == len(stops)
+    assert bits(stopped) == bits(alone)
+    for arm in arms:
+        for file in ("weights.safetensors", "history.jsonl"):
+            assert (stopped.arm(arm).path / file).read_bytes() == (alone.arm(arm).path / file).read_bytes()
+    assert alone.figures()
+    assert stopped.figures() == alone.figures()
+
+
+@pytest.mark.parametrize("name", ["structure", "patches"])
+def test_a_recipe_of_autoencoders_that_was_killed_between_its_arms(tmp_path, monkeypatch, name):
+    """With one arm done and the others not begun; where arms prepare their rows, what they learnt is loaded."""
+    monkeypatch.setattr(runs, "write_page", lambda directory: directory.write("report.html", b"page"))
+    alone, killed = small(tmp_path / "alone", name), small(tmp_path / "killed", name)
+    finish(alone)
+    first = min((alone.path / "arms").iterdir(), key=lambda path: (path / "weights.safetensors").stat().st_mtime_ns)
+    shutil.copytree(first, killed.arm(first.name).path)
+    done = killed.arm(first.name).weights.stat()
+    finish(killed)
+    assert killed.arm(first.name).weights.stat().st_mtime_ns == done.st_mtime_ns  # it was not trained again
+    assert bits(killed) == bits(alone)
+
+
 # What must not go on ----------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def halfway(tmp_path, rows):
-    directory = begin(tmp_path / "run", rows, machine())
+@pytest.fixture(params=FAMILIES)
+def halfway(tmp_path, rows, request):
+    directory = begin(tmp_path / "run", rows, FAMILIES[request.param]())
     with pytest.raises(Interrupted):
         finish(directory, runs.Watch(should_stop=stop_at(8)))
     return directory
@@ -341,7 +501,7 @@ def test_an_unfinished_run_is_not_loaded(halfway, cli):
 
 def test_a_replaced_run_does_not_go_on_from_the_old_checkpoint(halfway, rows, tmp_path):
     spec = halfway.spec()
-    alone = begin(tmp_path / "alone", rows, machine(), seed=5)
+    alone = begin(tmp_path / "alone", rows, autoencoder(solver="lbfgs"), seed=5)
     finish(alone)
     with pytest.raises(InputError, match="unfinished run"):
         halfway.create(spec)
@@ -414,22 +574,34 @@ def test_a_foreign_directory_is_left_as_it_was(tmp_path, contents):
 # From Python ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["PCD", "averaging", "early stopping"])
-def test_resume_of_a_fit_on_an_array(tmp_path, rows, monkeypatch, name):
+@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [
+        *((machine, name) for name in ("PCD", "averaging", "early stopping")),
+        *((autoencoder, name) for name in ("adam with everything", "sgd", "lbfgs", "lbfgs, tied")),
+        (autoencoder, "early stopping of lbfgs"),
+    ],
+)
+def test_resume_of_a_fit_on_an_array(tmp_path, rows, monkeypatch, family, name, sparse):
     X = np.load(rows)
-    arguments = {"random_state": 3, **CONFIGURATIONS[name]}
-    alone = machine(checkpoint_dir=str(tmp_path / "alone"), **arguments).fit(X)
-    stop_a_fit(monkeypatch, machine(checkpoint_dir=str(tmp_path / "stopped"), **arguments), X, at=8)
+    if sparse:
+        X = sp.csr_array(X)
+    given = {"random_state": 3}
+    alone = configured(family, name, checkpoint_dir=str(tmp_path / "alone"), **given).fit(X)
+    estimator = configured(family, name, checkpoint_dir=str(tmp_path / "stopped"), **given)
+    stop_a_fit(monkeypatch, estimator, X, at=2 if estimator.batch_size == "auto" else 8)
     with pytest.raises(InputError, match="was begun from Python on an array"):
         rf.resume(tmp_path / "stopped")
     with pytest.raises(InputError, match="fingerprint"):
-        rf.resume(tmp_path / "stopped", 1 - X)
+        rf.resume(tmp_path / "stopped", X[::-1])
     with pytest.raises(InputError, match=r"rarefire\.resume"):
         rf.load(tmp_path / "stopped")
     resumed = rf.resume(tmp_path / "stopped", X)
     for file in ("weights.safetensors", "history.jsonl"):
         assert (tmp_path / "stopped" / file).read_bytes() == (tmp_path / "alone" / file).read_bytes()
-    np.testing.assert_array_equal(resumed.components_, alone.components_)
+    for attribute in alone.parameter_names:
+        np.testing.assert_array_equal(getattr(resumed, attribute), getattr(alone, attribute))
     assert resumed.history_ == alone.history_
     again = rf.resume(tmp_path / "stopped", X)
     np.testing.assert_array_equal(again.components_, alone.components_)
@@ -448,13 +620,23 @@ def stop_a_fit(monkeypatch, estimator, X, at):
             estimator.fit(X)
 
 
-def test_a_warm_start_is_not_forgotten(tmp_path, rows, monkeypatch):
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        machine(n_iter=2),
+        autoencoder(max_iter=2, penalty=penalties.KLDivergence(averaging=0.9)),
+        autoencoder(max_iter=2, solver="lbfgs"),
+        autoencoder(max_iter=2, solver="sgd", momentum=0.5, tied=True),
+    ],
+    ids=["machine", "adam", "lbfgs", "sgd"],
+)
+def test_a_warm_start_is_not_forgotten(tmp_path, rows, monkeypatch, estimator):
     """Its weights are nowhere but in the estimator, so a checkpoint is written before the first batch."""
     X = np.load(rows)
 
     def warm(path):
-        estimator = machine(warm_start=True, random_state=0, n_iter=2).fit(X)
-        return estimator.set_params(checkpoint_dir=str(path))
+        fitted = clone(estimator).set_params(warm_start=True, random_state=0).fit(X)
+        return fitted.set_params(checkpoint_dir=str(path))
 
     warm(tmp_path / "alone").fit(X)
     killed = warm(tmp_path / "killed")
@@ -471,18 +653,56 @@ def dies(*_):
     raise Killed
 
 
-def test_names_of_columns_survive(tmp_path, rows, monkeypatch):
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        autoencoder(penalty=penalties.KLDivergence(averaging=0.9), learning_rate=0.01, dropout=0.3),
+        autoencoder(solver="sgd", momentum=0.9, tied=True, sparse_output=True),
+    ],
+    ids=["adam", "sgd"],
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_updates_go_on_after_loading_bit_for_bit(tmp_path, rows, estimator, dtype):
+    """What the solver, the dropped units and the running averages remember is saved with the model."""
+    X = np.load(rows).astype(dtype)
+    # Fits of one update know no parts of the data, so what is saved is what a partial fit goes on from.
+    alone = clone(estimator).set_params(random_state=0, validation_fraction=None).fit(X)
+    alone.save(tmp_path / "run")
+    loaded = rf.load(tmp_path / "run")
+    for _ in range(3):
+        alone.partial_fit(X[:20])
+        loaded.partial_fit(X[:20])
+    for attribute in (*alone.parameter_names, *(name for name in ("running_mean_",) if hasattr(alone, name))):
+        np.testing.assert_array_equal(getattr(loaded, attribute), getattr(alone, attribute))
+        assert getattr(loaded, attribute).dtype == dtype
+    loaded.save(tmp_path / "again")
+    alone.save(tmp_path / "alone")
+    for name in ("weights.safetensors", "history.jsonl", "spec.json"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
+
+
+@both
+def test_names_of_columns_survive(tmp_path, rows, monkeypatch, family):
     pd = pytest.importorskip("pandas")
     frame = pd.DataFrame(np.load(rows), columns=[f"pixel{i}" for i in range(12)])
-    machine(checkpoint_dir=str(tmp_path / "alone"), random_state=0).fit(frame)
-    stop_a_fit(monkeypatch, machine(checkpoint_dir=str(tmp_path / "stopped"), random_state=0), frame, at=3)
+    family(checkpoint_dir=str(tmp_path / "alone"), random_state=0).fit(frame)
+    stop_a_fit(monkeypatch, family(checkpoint_dir=str(tmp_path / "stopped"), random_state=0), frame, at=3)
     assert list(rf.resume(tmp_path / "stopped", frame).feature_names_in_) == list(frame.columns)
     name = "weights.safetensors"
     assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
 
 
-def test_divergence_keeps_the_last_good_checkpoint(tmp_path, rows):
-    estimator = machine(learning_rate=schedules.Switch(0.1, 1e38), momentum=0.9)
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        machine(learning_rate=schedules.Switch(0.1, 1e38), momentum=0.9),
+        autoencoder(
+            solver="sgd", learning_rate=schedules.Switch(0.01, 1e6), momentum=0.9, activation=activations.ReLU()
+        ),
+    ],
+    ids=FAMILIES,
+)
+def test_divergence_keeps_the_last_good_checkpoint(tmp_path, rows, estimator):
     directory = begin(tmp_path / "run", rows, estimator)
     with pytest.raises(RunError, match=r"diverged in epoch \d.*learning_rate"):
         finish(directory, runs.Watch(checkpoint_every=0))

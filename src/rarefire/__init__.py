@@ -9,8 +9,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rarefire import penalties, preprocess, schedules, units
+    from rarefire import activations, losses, penalties, preprocess, schedules, units
+    from rarefire.estimators.autoencoder import SparseAutoencoder
     from rarefire.estimators.boltzmann import BernoulliRBM
+    from rarefire.estimators.gradient import check_gradient
     from rarefire.estimators.load import load
     from rarefire.metrics.capacity import suggested_components
     from rarefire.resuming import resume
@@ -19,16 +21,22 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "BernoulliRBM": "rarefire.estimators.boltzmann",
+    "SparseAutoencoder": "rarefire.estimators.autoencoder",
+    "check_gradient": "rarefire.estimators.gradient",
     "load": "rarefire.estimators.load",
     "resume": "rarefire.resuming",
     "suggested_components": "rarefire.metrics.capacity",
 }
-_MODULES = ("penalties", "preprocess", "schedules", "units")
+_MODULES = ("activations", "losses", "penalties", "preprocess", "schedules", "units")
 
 __all__ = [
     "BernoulliRBM",
+    "SparseAutoencoder",
     "__version__",
+    "activations",
+    "check_gradient",
     "load",
+    "losses",
     "penalties",
     "preprocess",
     "resume",

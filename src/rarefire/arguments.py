@@ -99,7 +99,7 @@ class Choice(Rule):
         return isinstance(value, type(self.values[0])) and value in self.values
 
     def __str__(self) -> str:
-        return f"one of {', '.join(map(repr, self.values))}"
+        return f"one of {', '.join(map(repr, self.values))}" if len(self.values) > 1 else repr(self.values[0])
 
 
 @dataclass(frozen=True)
@@ -141,6 +141,20 @@ class Several(Rule):
 
     def __str__(self) -> str:
         return f"{self.each}, or several with commas between"
+
+
+@dataclass(frozen=True)
+class Either(Rule):
+    """What one of two rules allows."""
+
+    one: Rule
+    other: Rule
+
+    def allows(self, value: Any) -> bool:
+        return self.one.allows(value) or self.other.allows(value)
+
+    def __str__(self) -> str:
+        return f"{self.one}, or {self.other}"
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ _KEYS_OF: dict[str, dict[str, type]] = {
     "fit": {"source": dict, "data": dict, "prepare": list},
     "recipe": {"recipe": dict, "data": dict, "prepare": list},
     "array": {},
-    "arm": {},
+    "arm": {"data": dict, "prepare": list},
 }
 
 

@@ -31,6 +31,8 @@ class TrainState:
     epoch, batch : int
         Epochs done, and batches done in the epoch at hand. The order of rows needs no place here: it follows
         from the seed and the epoch.
+    sums : dict
+        Sums over the rows of the epoch at hand: of the objective, of its terms, and their number.
     best, best_parameters, waited : float, dict of Tensor, int
         For early stopping: the best held-out cost, the parameters that gave it, the epochs since then.
     reason : str
@@ -44,6 +46,7 @@ class TrainState:
     generator: dict[str, Any] = field(default_factory=dict)
     epoch: int = 0
     batch: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
     best: float = float("inf")
     best_parameters: Tensors = field(default_factory=dict)
     waited: int = 0

@@ -123,7 +123,9 @@ def metrics_table(entries: list[dict[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False)
     published = any("published" in entry for entry in entries)
     for header in ("metric", "value", *(("published", "") if published else ()), "unit"):
-        table.add_column(header, justify="right" if header in ("value", "published") else "left")
+        # A name that is cut off cannot be looked up, so that where room is short the units are folded.
+        justify = "right" if header in ("value", "published") else "left"
+        table.add_column(header, justify=justify, no_wrap=header != "unit", overflow="fold")  # type: ignore[arg-type]
     for entry in entries:
         cells = [escape(entry["name"]), number(entry["value"])]
         if published:

@@ -11,12 +11,18 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save as safetensors_bytes
 
-from rarefire.data.source import Description, Source
+from rarefire.data.source import Description, Source, batch_rows
 from rarefire.metrics.activity import unit_activity
+
+#: The arrays that a CSR matrix is made of, by the names of its attributes.
+CSR_PARTS = ("data", "indices", "indptr")
+#: Unit vectors that are equal but for rounding to float32 differ by less in every value.
+ROUNDING = 1e-5
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,9 @@ class FeatureTable:
         What the rows are; for images it holds their shape.
     components : ndarray of shape (n_units, n_features)
         The decoder's weights: what each unit adds to a reconstruction.
+    optimal : ndarray of shape (n_units, n_features)
+        The optimal inputs: of all inputs of norm 1 the one that excites each unit most. Zero for a unit that no input
+        excites.
     mean_code : ndarray of shape (n_units,)
         Mean code over the training rows; for a machine the mean of E[h|v], the share of rows on which the unit is
         sampled on in expectation.
@@ -38,8 +47,9 @@ class FeatureTable:
         Units active on no training row, and on every one.
     norm : ndarray of shape (n_units,)
         Euclidean norm of each row of ``components``.
-    example_rows : ndarray of shape (n_distinct, n_features)
-        The distinct training rows that are some unit's strongest example.
+    example_rows : csr_array of shape (n_distinct, n_features)
+        The distinct training rows that are some unit's strongest example. Sparse, because documents are: nine of
+        them for each unit would be far larger than the weights if the words that they do not have took space.
     example_index : ndarray of int of shape (n_units, n_examples)
         For each unit, its strongest examples as positions in ``example_rows``, strongest first.
     example_codes : ndarray of shape (n_units, n_examples)
@@ -48,22 +58,32 @@ class FeatureTable:
 
     description: Description
     components: NDArray[np.float32]
+    optimal: NDArray[np.float32]
     mean_code: NDArray[np.float64]
     share_active: NDArray[np.float64]
     dead: NDArray[np.bool_]
     always_on: NDArray[np.bool_]
     norm: NDArray[np.float64]
-    example_rows: NDArray[np.float32]
+    example_rows: sp.csr_array
     example_index: NDArray[np.int64]
     example_codes: NDArray[np.float32]
 
+    @property
+    def untied(self) -> bool:
+        """Whether some unit's optimal input has another direction than its component."""
+        norm = self.norm[:, None]
+        tied = np.divide(self.components, norm, out=np.zeros(self.components.shape), where=norm > 0)
+        return bool((np.abs(self.optimal - tied) > ROUNDING).any())
+
     def to_bytes(self) -> bytes:
         """As one safetensors file."""
-        arrays = {
-            field.name: np.ascontiguousarray(getattr(self, field.name))
-            for field in fields(self)
-            if field.name != "description"
-        }
+        arrays: dict[str, NDArray] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, sp.csr_array):
+                arrays |= {f"{field.name}.{part}": getattr(value, part) for part in CSR_PARTS}
+            elif field.name != "description":
+                arrays[field.name] = np.ascontiguousarray(value)
         return safetensors_bytes(arrays, {"description": json.dumps(self.description.to_json())})
 
     @classmethod
@@ -71,11 +91,15 @@ class FeatureTable:
         """The inverse of :meth:`to_bytes`, from a file."""
         with safe_open(path, framework="numpy") as file:
             description = Description.from_json(json.loads(file.metadata()["description"]))
-            return cls(description, **{name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        data, indices, indptr = (arrays.pop(f"example_rows.{part}") for part in CSR_PARTS)
+        shape = (len(indptr) - 1, arrays["components"].shape[1])
+        return cls(description, example_rows=sp.csr_array((data, indices, indptr), shape), **arrays)
 
 
 def feature_table(
     components: NDArray[np.floating],
+    optimal: NDArray[np.floating],
     encode: Callable[[NDArray[np.floating]], tuple[NDArray[np.floating], NDArray[np.bool_]]],
     source: Source,
     n_examples: int = 9,
@@ -86,6 +110,8 @@ def feature_table(
     ----------
     components : ndarray of shape (n_units, n_features)
         The decoder's weights.
+    optimal : ndarray of shape (n_units, n_features)
+        The optimal inputs.
     encode : callable
         Rows (n, n_features) to codes (n, n_units) and which of them count as active.
     source : Source
@@ -118,12 +144,20 @@ def feature_table(
     return FeatureTable(
         description=source.description,
         components=np.asarray(components, dtype=np.float32),
+        optimal=np.asarray(optimal, dtype=np.float32),
         mean_code=activity.mean_code,
         share_active=activity.share_active,
         dead=activity.dead,
         always_on=activity.always_on,
         norm=np.linalg.norm(components, axis=1).astype(np.float64),
-        example_rows=source.rows(distinct).astype(np.float32),
+        example_rows=_sparse_rows(source, distinct),
         example_index=index.reshape(where.shape),
         example_codes=best,
     )
+
+
+def _sparse_rows(source: Source, index: NDArray[np.int64]) -> sp.csr_array:
+    """The rows at ``index``, of which no more than a batch is ever dense."""
+    size = batch_rows(source.shape[1])
+    parts = (source.rows(index[start : start + size]) for start in range(0, len(index), size))
+    return sp.vstack([sp.csr_array(part, dtype=np.float32) for part in parts], format="csr")

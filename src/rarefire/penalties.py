@@ -12,11 +12,13 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from rarefire.arguments import Choice, Number, Rule
-from rarefire.component import Component
-from rarefire.types import Hidden, Pass, Scalar
+from rarefire.component import Component, members
+from rarefire.errors import InputError
+from rarefire.types import Hidden, HiddenBias, Pass, Scalar
 
 
 class Penalty(Component, ABC):
@@ -24,14 +26,46 @@ class Penalty(Component, ABC):
 
 
 class ActivityPenalty(Penalty):
-    """Penalty on what the hidden units do on a batch."""
+    """Penalty on what the hidden units do on a batch.
+
+    Its value is a function of averages over the batch alone (:meth:`rarefire.types.Pass.mean`), so that a batch may
+    be worked on in parts.
+    """
 
     #: Whether it is defined on rates in [0, 1] only; units without a bounded range are then refused.
     needs_rates: ClassVar[bool] = False
+    #: Whether it takes zero for inactive; units of a bounded range that begins elsewhere (tanh) are then refused.
+    needs_zero: ClassVar[bool] = False
+    #: Factor of a running average over batches that stands in for the batch's own; None where there is none.
+    averaging: float | None = None
 
     @abstractmethod
     def evaluate(self, p: Pass) -> tuple[Scalar, Hidden]:
         """The value, and its gradient with respect to ``p.pre``, of shape (batch, hidden)."""
+
+    @classmethod
+    def misfit(cls, bounds: tuple[float, float] | None) -> str:
+        """Why it means nothing for units of this range (None is unbounded), or an empty text where it does."""
+        if cls.needs_rates and bounds is None:
+            return "is for units of bounded range, whose codes are rates"
+        if cls.needs_zero and bounds is not None and bounds[0] != 0:
+            return f"takes 0 for inactive, but these units rest at {bounds[0]:g}"
+        return ""
+
+
+def check_suits(penalty: ActivityPenalty, bounds: tuple[float, float] | None, units: str) -> None:
+    """See that a penalty means something for units of this range.
+
+    Raises
+    ------
+    InputError
+        If it does not; the message names those that do.
+    """
+    if reason := penalty.misfit(bounds):
+        family: list[type[ActivityPenalty]] = list(members(ActivityPenalty))
+        fitting = [cls.__name__ for cls in family if cls is not NoPenalty and not cls.misfit(bounds)]
+        name = type(penalty).__name__
+        raise InputError(f"{name} {reason}, so it does not fit {units}; use one of {', '.join(fitting)}")
 
 
 class WeightPenalty(Penalty):
@@ -92,10 +126,37 @@ class MeanActivity(ActivityPenalty):
 
     def evaluate(self, p: Pass) -> tuple[Scalar, Hidden]:
         """The value and its gradient, cK(s − t)/(NM) · ∂codes/∂pre."""
-        n, m = p.codes.shape
+        n, m = p.n, p.codes.shape[1]
         c = {"units": m, "mean": 1, "entries": n * m}[self.scale]
         gap = p.mean(p.codes).mean() - self.target
         return 0.5 * c * self.strength * gap**2, (c * self.strength / (n * m)) * gap * p.slope
+
+
+class TargetMean(ActivityPenalty):
+    """Squared distance of each unit's mean code from a target, K Σⱼ (s̄ⱼ − t)², s̄ⱼ over the batch.
+
+    Parameters
+    ----------
+    target : float
+        t, the wanted mean of each unit.
+    strength : float
+        K.
+
+    Notes
+    -----
+    For any units, unbounded ones too; with t = 0 for ReLU and its kin. Source: document 004, with K = 1.
+    """
+
+    rules: ClassVar[dict[str, Rule]] = {"strength": Number(0)}
+
+    def __init__(self, target: float = 0.0, strength: float = 1.0) -> None:
+        self.target = target
+        self.strength = strength
+
+    def evaluate(self, p: Pass) -> tuple[Scalar, Hidden]:
+        """The value and its gradient, 2K(s̄ − t)/N · ∂codes/∂pre."""
+        gap = p.mean(p.codes) - self.target
+        return self.strength * (gap**2).sum(), (2 * self.strength / p.n) * gap * p.slope
 
 
 class KLDivergence(ActivityPenalty):
@@ -109,31 +170,130 @@ class KLDivergence(ActivityPenalty):
         ρ, in (0, 1).
     strength : float
         β.
+    averaging : float or None
+        Factor d in [0, 1) of a running average over batches, ρ̂ ← dρ̂ + (1 − d)·(mean over the batch), which then
+        takes the place of the batch's own mean: for small batches, whose means are noise. The gradient is then that
+        of a batch whose mean is the running average, 1/(1 − d) times the derivative with respect to this batch.
 
     Notes
     -----
-    For units of bounded range, whose codes map to rates in [0, 1]. Source: CS294A lecture notes (documents 001
-    and 003).
+    For units of bounded range, whose codes map to rates in [0, 1]: sigmoid units as they are, tanh units by
+    (a + 1)/2. Source: CS294A lecture notes (documents 001 and 003).
+    """
+
+    needs_rates = True
+    rules: ClassVar[dict[str, Rule]] = {
+        "target": Number(0, 1, above=True),
+        "strength": Number(0),
+        "averaging": Number(0, 1, none=True),
+    }
+
+    def __init__(self, target: float = 0.01, strength: float = 1.0, averaging: float | None = None) -> None:
+        self.target = target
+        self.strength = strength
+        self.averaging = averaging
+
+    def evaluate(self, p: Pass) -> tuple[Scalar, Hidden]:
+        """The value and its gradient, β(−ρ/ρ̂ + (1−ρ)/(1−ρ̂))/N · ∂rates/∂pre."""
+        rho, q = self.target, self._inside(p.mean(p.rates))
+        pull = -rho / q + (1 - rho) / (1 - q)
+        return self.strength * self.divergence(q).sum(), (self.strength / p.n) * pull * p.rate_slope
+
+    def divergence(self, q: HiddenBias) -> HiddenBias:
+        """KL(ρ‖ρ̂) of each mean rate ρ̂ = ``q``, of shape (hidden,), without β."""
+        rho, q = self.target, self._inside(q)
+        return rho * torch.log(rho / q) + (1 - rho) * torch.log((1 - rho) / (1 - q))
+
+    @staticmethod
+    def _inside(q: HiddenBias) -> HiddenBias:
+        # A rate of exactly 0 or 1 is rounding: the divergence is infinite there, its gradient times the slope is not.
+        tiny = torch.finfo(q.dtype).eps
+        return q.clamp(tiny, 1 - tiny)
+
+
+class CrossEntropy(ActivityPenalty):
+    """Cross-entropy of each single rate to a target, λ times the batch's mean of Σⱼ −p ln rⱼ − (1−p) ln(1−rⱼ).
+
+    Document 004 also writes it as p ln(p/r) + (1−p) ln((1−p)/(1−r)), which is less by the target's own entropy: a
+    constant, so that the gradient is one and the same. :class:`KLDivergence` is that form on each unit's mean.
+
+    Parameters
+    ----------
+    target : float
+        p, in (0, 1).
+    strength : float
+        λ.
+
+    Notes
+    -----
+    For units of bounded range: sigmoid units as they are, tanh units by (a + 1)/2. Source: document 004.
     """
 
     needs_rates = True
     rules: ClassVar[dict[str, Rule]] = {"target": Number(0, 1, above=True), "strength": Number(0)}
 
-    def __init__(self, target: float = 0.01, strength: float = 1.0) -> None:
+    def __init__(self, target: float = 0.05, strength: float = 1.0) -> None:
         self.target = target
         self.strength = strength
 
     def evaluate(self, p: Pass) -> tuple[Scalar, Hidden]:
-        """The value and its gradient, β(−ρ/ρ̂ + (1−ρ)/(1−ρ̂))/N · ∂rates/∂pre."""
-        rho = self.target
-        q = p.mean(p.rates)
-        # A rate of exactly 0 or 1 is rounding: the divergence is infinite there, its gradient times the slope is not.
-        tiny = torch.finfo(q.dtype).eps
-        q = q.clamp(tiny, 1 - tiny)
-        log = torch.log
-        value = rho * (log(rho / q)) + (1 - rho) * log((1 - rho) / (1 - q))
-        pull = -rho / q + (1 - rho) / (1 - q)
-        return self.strength * value.sum(), (self.strength / len(p.pre)) * pull * p.rate_slope
+        """The value and its gradient, λ(r − p)/N · g, as rates are σ(g·pre)."""
+        # ln(1 + eᶻ) − pz for the logit z of r, because r itself may round to 1.
+        gain = p.rate_gain or 1.0
+        logits = gain * p.pre
+        value = p.mean(F.softplus(logits) - self.target * logits).sum()
+        return self.strength * value, (self.strength * gain / p.n) * (p.rates - self.target)
+
+
+class L1Activity(ActivityPenalty):
+    """Size of the codes, λ times the batch's mean of Σⱼ |hⱼ|.
+
+    Parameters
+    ----------
+    strength : float
+        λ.
+
+    Notes
+    -----
+    For units whose inactive code is 0: sigmoid, ReLU and its kin; not tanh. Source: document 004.
+    """
+
+    needs_zero = True
+    rules: ClassVar[dict[str, Rule]] = {"strength": Number(0)}
+
+    def __init__(self, strength: float = 1.0) -> None:
+        self.strength = strength
+
+    def evaluate(self, p: Pass) -> tuple[Scalar, Hidden]:
+        """The value and its gradient, λ sign(h)/N · ∂codes/∂pre."""
+        return self.strength * p.mean(p.codes.abs()).sum(), (self.strength / p.n) * p.codes.sign() * p.slope
+
+
+class StudentT(ActivityPenalty):
+    """Logarithm of the density of Student's t, λ times the batch's mean of Σⱼ ln(1 + hⱼ²).
+
+    Parameters
+    ----------
+    strength : float
+        λ.
+
+    Notes
+    -----
+    For units whose inactive code is 0: sigmoid, ReLU and its kin; not tanh. It asks little more of a large code than
+    of a middling one, where :class:`L1Activity` goes on. Source: document 004.
+    """
+
+    needs_zero = True
+    rules: ClassVar[dict[str, Rule]] = {"strength": Number(0)}
+
+    def __init__(self, strength: float = 1.0) -> None:
+        self.strength = strength
+
+    def evaluate(self, p: Pass) -> tuple[Scalar, Hidden]:
+        """The value and its gradient, λ 2h/(1 + h²)/N · ∂codes/∂pre."""
+        squares = p.codes**2
+        pull = 2 * p.codes / (1 + squares)
+        return self.strength * p.mean(torch.log1p(squares)).sum(), (self.strength / p.n) * pull * p.slope
 
 
 class L2(WeightPenalty):

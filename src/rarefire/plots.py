@@ -212,7 +212,7 @@ def activity(table: FeatureTable) -> Figure:
 
 
 def top_features(table: FeatureTable, n_units: int = 24, n_weights: int = 8) -> Figure:
-    """For the units of largest norm, the columns of largest absolute weight as bars."""
+    """For the units of largest norm, the columns of largest weight as bars: :func:`strongest`."""
     names = column_names(table)
     units = np.sort(np.argsort(-table.norm, kind="stable")[:n_units])
     n_weights = min(n_weights, len(names))
@@ -220,17 +220,18 @@ def top_features(table: FeatureTable, n_units: int = 24, n_weights: int = 8) -> 
     lines = math.ceil(len(units) / columns)
     size = (max(3.0 * columns, 4.5), lines * (0.55 + 0.19 * n_weights) + 0.45)
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
-    title = f"Largest weights; the {len(units)} of {len(table.norm):,} units of largest norm"
-    figure.suptitle(title if len(units) < len(table.norm) else "Largest weights", fontsize=9)
+    what = "Words of largest weight" if table.description.kind == "words" else "Largest weights"
+    which = f"; the {len(units)} of {len(table.norm):,} units of largest norm" if len(units) < len(table.norm) else ""
+    figure.suptitle(what + which, fontsize=9)
     all_axes = figure.subplots(lines, columns, squeeze=False).ravel()
     for axes, unit in zip(all_axes, units, strict=False):
-        top = np.argsort(-np.abs(table.components[unit]), kind="stable")[:n_weights]
+        top = strongest(table, unit, n_weights)
         weights = table.components[unit, top]
-        axes.barh(range(n_weights), weights, color=np.where(weights < 0, VERMILION, BLUE))
-        axes.set_yticks(range(n_weights), [_short(names[column]) for column in top])
+        axes.barh(range(len(top)), weights, color=np.where(weights < 0, VERMILION, BLUE))
+        axes.set_yticks(range(len(top)), [_short(names[column]) for column in top])
         for text in axes.get_yticklabels():
             text.set_parse_math(False)  # a dollar sign in a column's name is a dollar sign
-        axes.invert_yaxis()
+        axes.set_ylim(n_weights - 0.5, -0.5)
         if not weights.any():
             axes.set_xlim(-1, 1)
         axes.axvline(0, color="0.3", linewidth=0.6)
@@ -241,6 +242,24 @@ def top_features(table: FeatureTable, n_units: int = 24, n_weights: int = 8) -> 
     for axes in all_axes[len(units) :]:
         axes.set_visible(False)
     return figure
+
+
+def strongest(table: FeatureTable, unit: int, count: int) -> NDArray[np.int64]:
+    """The columns that tell what a unit stands for, ``count`` at the most.
+
+    Named columns and plain ones come by absolute weight, largest first. Words come by weight: a document has a few
+    of them, and a unit is called after those that excite it. Negative weights have a third of the places, and those
+    that positive ones leave; they stand last, most negative last of all. A weight of zero tells nothing and is left
+    out.
+    """
+    weights = table.components[unit]
+    if table.description.kind != "words":
+        return np.argsort(-np.abs(weights), kind="stable")[:count]
+    order = np.argsort(-weights, kind="stable")
+    above, below = int((weights > 0).sum()), int((weights < 0).sum())
+    n_positive = min(above, count - min(below, count // 3))
+    n_negative = min(below, count - n_positive)
+    return np.concatenate([order[:n_positive], order[len(order) - n_negative :]])
 
 
 def heat_map(table: FeatureTable) -> Figure:
@@ -260,10 +279,45 @@ def heat_map(table: FeatureTable) -> Figure:
 
 
 def features(table: FeatureTable) -> Figure:
-    """All features as the data suggest: a grid of images, bars of named columns, or a heat map."""
+    """All features as the data suggest: a grid of images, bars of words or named columns, or a heat map."""
     if table.description.kind == "image" and table.description.shape is not None:
         return grid(table.components, table.description.shape)
-    return top_features(table) if table.description.kind == "named" else heat_map(table)
+    return top_features(table) if table.description.kind in ("named", "words") else heat_map(table)
+
+
+def optimal_inputs(table: FeatureTable) -> Figure | None:
+    """The images that excite the units most, as a grid with each image's own limit.
+
+    None where there is nothing to see: rows that are no images, and units whose optimal inputs are their components.
+    """
+    if table.description.kind != "image" or table.description.shape is None or not table.untied:
+        return None
+    return grid(table.optimal, table.description.shape)
+
+
+def text_table(
+    header: Sequence[str], lines: Sequence[Sequence[str]], widths: Sequence[float], size: float = 7.0
+) -> Figure:
+    """Lines of text in columns.
+
+    Parameters
+    ----------
+    header, lines : sequence of str
+        As many cells in each line as in the header.
+    widths : sequence of float
+        Share of the figure's width for each column.
+    size : float
+        Points.
+    """
+    height = 0.022 * size * (len(lines) + 2)
+    figure = Figure(figsize=(8.0, height), dpi=DPI)
+    starts = np.cumsum([0.01, *widths])[:-1]
+    for place, cells in enumerate([header, *lines]):
+        y = 1 - (place + 0.9) / (len(lines) + 2)
+        for x, cell in zip(starts, cells, strict=True):
+            weight = "bold" if place == 0 else "normal"
+            figure.text(x, y, cell, fontsize=size, va="center", parse_math=False, weight=weight)
+    return figure
 
 
 def column_names(table: FeatureTable) -> tuple[str, ...]:

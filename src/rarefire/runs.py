@@ -191,7 +191,8 @@ def finish(
         Those of a recipe, shown on the page; the standard figures are added as files.
     """
     watch.pause()
-    table = feature_table(trained.estimator.components_, trained.estimator.codes_and_active, trained.train)
+    estimator = trained.estimator
+    table = feature_table(estimator.components_, estimator.optimal_inputs(), estimator.codes_and_active, trained.train)
     directory.write("features.safetensors", table.to_bytes())
     watch.pause()
     directory.write_metrics([*metrics, *edge_metrics(table)])
@@ -200,16 +201,19 @@ def finish(
         directory.write(f"figures/{picture.name}.png", plots.write(picture.figure))
     directory.write_json("figures/captions.json", {picture.name: picture.caption for picture in figures})
     write_page(directory)
-    directory.finish(trained.estimator.weights_bytes(trained.steps))
+    directory.finish(estimator.weights_bytes(trained.steps))
 
 
 def standard_figures(table: FeatureTable, trained: Trained) -> list[Picture]:
-    """Features, cost curves and activity, as every run has them."""
+    """Features, cost curves and activity, as every run has them; optimal inputs where they differ from features."""
     pictures = [Picture("activity", "Activity of each unit", plots.activity(table))]
     if trained.history:
         curves = plots.cost_curves(trained.history, trained.estimator.cost_unit)
         pictures.append(Picture("cost", "Cost by epoch", curves))
-    return [*pictures, Picture("features", "All features", plots.features(table))]
+    pictures.append(Picture("features", "All features", plots.features(table)))
+    if (optimal := plots.optimal_inputs(table)) is not None:
+        pictures.append(Picture("optimal_inputs", "The input that excites each unit most", optimal))
+    return pictures
 
 
 def edge_metrics(table: FeatureTable) -> list[dict[str, Any]]:
@@ -232,17 +236,18 @@ def write_page(directory: RunDirectory) -> None:
     """Build ``report.html`` from what is on disk."""
     spec = directory.spec()
     data, estimator = spec["data"], spec["estimator"]
-    cls = type(built(estimator, SparseLearner, directory))
-    name = cls.__name__
+    learner = built(estimator, SparseLearner, directory)
+    name = type(learner).__name__
     recipe = spec.get("recipe")
     arguments = {key: value for key, value in estimator["arguments"].items() if key not in ("random_state", "verbose")}
-    default = {key: to_spec(p.default) for key, p in inspect.signature(cls).parameters.items()}
+    default = {key: to_spec(p.default) for key, p in inspect.signature(type(learner)).parameters.items()}
     changed = {key: _brief(value, directory) for key, value in arguments.items() if value != default.get(key)}
+    rows, values = ("documents", "words") if data["kind"] == "words" else ("rows", "values")
     facts = [
         ("Estimator", f"{name}({', '.join(f'{key}={value}' for key, value in changed.items())})"),
         (
             "Data",
-            f"{data['name']}: {data['n_rows']} rows of {data['n_features']} values; {data['notes']}".rstrip("; "),
+            f"{data['name']}: {data['n_rows']} {rows} of {data['n_features']} {values}; {data['notes']}".rstrip("; "),
         ),
         ("Preparation", ", then ".join(_brief(step, directory) for step in spec.get("prepare", [])) or "none"),
         ("Seed", str(spec["seed"])),
@@ -255,7 +260,7 @@ def write_page(directory: RunDirectory) -> None:
         subtitle=f"{name} trained on {data['name']}",
         facts=facts,
         history=directory.history(),
-        cost_label=cls.cost_unit,
+        cost_label=learner.cost_unit,
         metrics=directory.metrics(),
         table=_table(directory),
         figures=[(caption, pictures[name]) for name, caption in captions.items() if name in pictures],
@@ -307,12 +312,18 @@ def encode_to(run: str | os.PathLike[str], source: Source, output: Path) -> tupl
         raise InputError(f"{output} ends neither in .npy nor in .npz; choose one of the two")
     directory = RunDirectory(run)
     estimator, steps = load_parts(directory)
-    if source.shape[1] != estimator.n_features_in_:
+    trained_on, given = directory.spec().get("data", {}), source.description.to_json()
+    if given["kind"] == "words" and trained_on.get("kind") != "words" and not trained_on.get("feature_names"):
+        raise InputError(
+            f"{source.description.name} is a text, but the columns that the run {directory} was trained on are no "
+            "words; give rows of the same columns"
+        )
+    n_columns = steps[0].n_features_in_ if steps else estimator.n_features_in_
+    if source.shape[1] != n_columns:
         raise InputError(
             f"{source.description.name} has {source.shape[1]} columns, but the run {directory} was trained on "
-            f"{estimator.n_features_in_}"
+            f"{n_columns}"
         )
-    trained_on, given = directory.spec().get("data", {}), source.description.to_json()
     for key in ("shape", "feature_names"):
         wanted, there = trained_on.get(key), given[key]
         if wanted is not None and there is not None and list(wanted) != list(there):

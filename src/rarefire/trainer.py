@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from rarefire.checkpoint import TrainState
+from rarefire.data.batch import Batch
 from rarefire.data.source import Source
 from rarefire.errors import Interrupted, RunError
 from rarefire.events import EpochEnded, FitEnded, FitStarted, Listener, Ticked
@@ -18,7 +19,7 @@ from rarefire.objectives import Objective
 from rarefire.random import Generator
 from rarefire.schedules import update_average
 from rarefire.solvers import Solver
-from rarefire.types import Tensors, finite, tensor_of
+from rarefire.types import Loss, Tensors, finite
 
 #: Seconds between two signs of life inside an epoch.
 TICK = 0.5
@@ -110,6 +111,7 @@ class Trainer:
             If a parameter is no longer finite; the last state that was saved is a good one.
         """
         n_rows = source.shape[0]
+        everything = Batch(source, slice(None), self.device) if self.solver.full_batch else None
         batch_size = min(self.batch_size or n_rows, n_rows)
         if state.generator:
             generator.set_state(state.generator)
@@ -128,8 +130,10 @@ class Trainer:
             order = Generator(self.seed, "order", state.epoch).permutation(n_rows)
             progress = state.epoch / self.n_epochs
             for start in range(state.batch * batch_size, n_rows, batch_size):
-                batch = tensor_of(source.rows(order[start : start + batch_size]), self.device)
-                self.update(state, batch, generator, progress)
+                rows = order[start : start + batch_size]
+                batch = Batch(source, rows, self.device) if everything is None else everything
+                loss = self.update(state, batch, generator, progress)
+                self._add(state, loss, len(batch))
                 state.batch += 1
                 if should_stop():
                     keep()
@@ -147,8 +151,12 @@ class Trainer:
                 update_average(state.average, state.parameters, self.averaging)
             model = self.model_of(state.average or state.parameters)
             settings = self.solver.settings(progress)
-            record = {"epoch": state.epoch, **self.evaluate(model, state.epoch), **settings}
+            n_seen = state.sums.pop("rows", 0)
+            running = {name: total / n_seen for name, total in state.sums.items()}
+            state.sums = {}
+            record = {"epoch": state.epoch, **running, **self.evaluate(model, state.epoch), **settings}
             self.check(state, record)
+            state.reason = self.solver.finished(state.solver)
             self._watch(state, record)
             now = time.monotonic()
             self._tell(listeners, EpochEnded(record, self.n_epochs, now - began))
@@ -158,13 +166,22 @@ class Trainer:
         self._tell(listeners, FitEnded(state.epoch, state.reason))
         return state
 
-    def update(self, state: TrainState, batch: torch.Tensor, generator: Generator, progress: float) -> None:
+    def update(self, state: TrainState, batch: Batch, generator: Generator, progress: float) -> Loss:
         """One step of the solver on one batch."""
 
         def evaluate(parameters: Tensors):
             return self.objective.evaluate(self.model_of(parameters), batch, state.objective, generator)
 
-        _, state.objective = self.solver.step(evaluate, state.parameters, state.solver, progress)
+        loss, state.objective = self.solver.step(evaluate, state.parameters, state.solver, progress)
+        return loss
+
+    @staticmethod
+    def _add(state: TrainState, loss: Loss, n_rows: int) -> None:
+        """Take a batch into the running means of the objective and its terms."""
+        if loss.value is None:
+            return
+        for name, value in {"objective": loss.value, **loss.terms, "rows": 1}.items():
+            state.sums[name] = state.sums.get(name, 0) + n_rows * value
 
     def result(self, state: TrainState) -> Tensors:
         """The parameters that a fit ends with: the best, the averaged or the last ones."""

@@ -43,6 +43,12 @@ class Pass:
         Codes to the reconstruction.
     weights : sequence of Tensor
         All weight matrices, no biases.
+    rate_gain : float, optional
+        g of rates that are σ(g·pre): 1 for sigmoid units, 2 for tanh; None where there are no rates.
+    average : callable, optional
+        The average over the whole batch, of which ``x`` may be a part; None where it is all of it.
+    n_batch : int, optional
+        Rows of the whole batch; None where ``x`` is all of it.
     """
 
     x: Visible
@@ -52,6 +58,9 @@ class Pass:
     rate_range: tuple[float, float] | None
     decode: Callable[[Tensor], Tensor]
     weights: Sequence[Tensor] = ()
+    rate_gain: float | None = None
+    average: Callable[[Tensor], Tensor] | None = None
+    n_batch: int | None = None
 
     @cached_property
     def codes(self) -> Hidden:
@@ -85,8 +94,13 @@ class Pass:
         return self.decode(self.codes)
 
     def mean(self, t: Hidden) -> HiddenBias:
-        """The average over the whole batch."""
-        return t.mean(dim=0)
+        """The average over the whole batch, across the parts that it is worked on in."""
+        return t.mean(dim=0) if self.average is None else self.average(t)
+
+    @property
+    def n(self) -> int:
+        """Rows of the whole batch, over which :meth:`mean` runs."""
+        return len(self.pre) if self.n_batch is None else self.n_batch
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -21,6 +22,8 @@ class Units(Component, ABC):
 
     #: The smallest and largest value a unit can take; infinite where unbounded.
     support: tuple[float, float]
+    #: g of units whose mean is σ(gz); None for others.
+    rate_gain: ClassVar[float | None] = None
 
     @abstractmethod
     def mean(self, z: Tensor) -> Tensor:
@@ -54,6 +57,7 @@ class Bernoulli(Units):
     """
 
     support = (0.0, 1.0)
+    rate_gain = 1.0
 
     def mean(self, z: Tensor) -> Tensor:
         """σ(z)."""

@@ -33,12 +33,17 @@ class Family(StrEnum):
     recipes = "recipes"
     datasets = "datasets"
     estimators = "estimators"
+    activations = "activations"
+    losses = "losses"
     penalties = "penalties"
     schedules = "schedules"
     steps = "steps"
 
 
 SourceArgument = Annotated[str, typer.Argument(help="A dataset's name (rarefire list datasets) or a path.")]
+ColumnOption = Annotated[
+    str | None, typer.Option(help="Columns of a .csv, or the one that holds texts; the array of a .npz.")
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="key=value: an argument, a component by name, or its argument key__argument."),
@@ -73,8 +78,8 @@ def _main(
 @app.command()
 def fit(
     source: SourceArgument,
-    estimator: Annotated[str, typer.Option(help="rarefire list estimators names them.")] = "BernoulliRBM",
-    column: Annotated[str | None, typer.Option(help="Columns of a .csv, or the array of a .npz.")] = None,
+    estimator: Annotated[str, typer.Option(help="rarefire list estimators names them.")] = "SparseAutoencoder",
+    column: ColumnOption = None,
     patch: Annotated[int | None, typer.Option(help="Side of square patches to cut from images.", min=1)] = None,
     prepare: Annotated[
         list[str] | None, typer.Option(help="A step before fitting, e.g. Standardise or ClipRescale:low=0.")
@@ -162,7 +167,7 @@ def encode(
     directory: RunArgument,
     source: SourceArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="FILE.npy, or FILE.npz for a SciPy CSR matrix.")],
-    column: Annotated[str | None, typer.Option(help="Columns of a .csv, or the array of a .npz.")] = None,
+    column: ColumnOption = None,
     patch: Annotated[int | None, typer.Option(help="Side of square patches to cut from images.", min=1)] = None,
     seed: SeedOption = 0,
 ) -> None:
@@ -172,12 +177,14 @@ def encode(
     from rarefire.runs import encode_to
 
     # What the run itself cut or picked is meant again, where the new source is of the same kind.
-    began = RunDirectory(directory).spec().get("source", {})
+    spec = RunDirectory(directory).spec()
+    began, data = spec.get("source", {}), spec.get("data", {})
     if Path(source).is_dir() and patch is None:
         patch = began.get("patch")
-    if Path(source).suffix == Path(str(began.get("where"))).suffix and column is None:
+    if _suffix(source) == _suffix(str(began.get("where"))) and column is None:
         column = began.get("column")
-    rows = open_source(source, patch=patch, column=column, seed=seed)
+    vocabulary = data.get("feature_names") if data.get("kind") == "words" else None
+    rows = open_source(source, patch=patch, column=column, seed=seed, vocabulary=vocabulary)
     shape = encode_to(directory, rows, output)
     typer.echo(f"{output}: {shape[0]} rows of {shape[1]} features")
 
@@ -232,10 +239,12 @@ def list_(family: Annotated[Family | None, typer.Argument(help="Leave it out for
     """Name what there is to choose from."""
     from rich.console import Console
 
+    from rarefire.activations import Activation
     from rarefire.component import label, members
     from rarefire.data.datasets import Dataset
-    from rarefire.estimators import boltzmann  # noqa: F401 (defines members of the family)
+    from rarefire.estimators import autoencoder, boltzmann  # noqa: F401 (define members of the family)
     from rarefire.estimators.base import SparseLearner
+    from rarefire.losses import ReconstructionLoss
     from rarefire.penalties import Penalty
     from rarefire.preprocess import Step
     from rarefire.recipes import Recipe, load_all
@@ -246,6 +255,8 @@ def list_(family: Annotated[Family | None, typer.Argument(help="Leave it out for
         Family.recipes: Recipe,
         Family.datasets: Dataset,
         Family.estimators: SparseLearner,
+        Family.activations: Activation,
+        Family.losses: ReconstructionLoss,
         Family.penalties: Penalty,
         Family.schedules: Schedule,
         Family.steps: Step,
@@ -266,6 +277,10 @@ def _absolute(source: str) -> str:
 
     named = source.lower() in map(label, members(Dataset))
     return os.path.realpath(source) if os.path.exists(source) and not named else source
+
+
+def _suffix(source: str) -> str:
+    return Path(source.lower().removesuffix(".gz")).suffix
 
 
 def _directory(out: Path | None, name: str, overwrite: bool) -> Any:

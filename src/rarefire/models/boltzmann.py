@@ -119,4 +119,5 @@ class BoltzmannMachine:
             rate_range=self.hidden.support if all(map(math.isfinite, self.hidden.support)) else None,
             decode=self.visible_mean,
             weights=self.weights,
+            rate_gain=self.hidden.rate_gain,
         )

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import torch
 
+from rarefire.data.batch import Batch
 from rarefire.models.boltzmann import BoltzmannMachine
 from rarefire.objectives import Objective
 from rarefire.penalties import ActivityPenalty, NoPenalty, WeightPenalty
 from rarefire.random import Generator
 from rarefire.sampling import HalfStep, gibbs, half_step
-from rarefire.types import Loss, Tensors, Visible
+from rarefire.types import Loss, Tensors
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,12 @@ class ContrastiveDivergence(Objective):
     weight_decay: WeightPenalty
 
     def evaluate(
-        self, model: BoltzmannMachine, batch: Visible, state: Tensors, generator: Generator
+        self, model: BoltzmannMachine, batch: Batch, state: Tensors, generator: Generator
     ) -> tuple[Loss, Tensors]:
         """The estimate for one batch, and the chains after it."""
-        seen = model.look(batch)
-        n = len(batch)
+        data = batch.whole
+        seen = model.look(data)
+        n = len(data)
         positive = half_step(model.hidden, seen.codes, self.positive_hidden, generator)
         if self.persistent:
             start = state["chains"]
@@ -80,13 +82,13 @@ class ContrastiveDivergence(Objective):
 
         if not isinstance(self.penalty, NoPenalty):
             positive = positive - n * self.penalty.evaluate(seen)[1]
-        weight = torch.addmm(negative.T @ v, positive.T, batch, beta=1 / m, alpha=-1 / n)
+        weight = torch.addmm(negative.T @ v, positive.T, data, beta=1 / m, alpha=-1 / n)
         if not isinstance(self.weight_decay, NoPenalty):
             weight += self.weight_decay.gradient(model.weight)
         # Sums are subtracted before they are divided: for binary rows they are exact, even in float32.
         grads = {
             "weight": weight,
             "hidden_bias": (negative.sum(dim=0) * (n / m) - positive.sum(dim=0)) / n,
-            "visible_bias": (v.sum(dim=0) * (n / m) - batch.sum(dim=0)) / n,
+            "visible_bias": (v.sum(dim=0) * (n / m) - data.sum(dim=0)) / n,
         }
         return Loss(grads), state

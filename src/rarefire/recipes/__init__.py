@@ -15,17 +15,19 @@ from rarefire.data.source import Source
 from rarefire.errors import InputError
 from rarefire.estimators.load import built, load_parts
 from rarefire.events import ArmStarted
+from rarefire.preprocess import Step, prepared
 from rarefire.runs import Picture, Trained, Watch, check_run, finish, train
 from rarefire.settings import OPTION_OF, apply
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One training of an experiment: a name, the rows, and what is fitted to them."""
+    """One training of an experiment: a name, the rows, what is fitted to them, and the steps before it."""
 
     name: str
     source: Source
     estimator: Any
+    steps: Sequence[Step] = ()
 
 
 class Recipe(Component, ABC):
@@ -93,7 +95,7 @@ def recipe_spec(
     for_estimator = [(key, value) for key, value in pairs if key.partition("__")[0] not in own]
     arms = _configured(recipe, for_estimator, device, own)
     for arm in arms:
-        check_run(arm.source, [], arm.estimator, arm.estimator.random_state)
+        check_run(arm.source, list(arm.steps), arm.estimator, arm.estimator.random_state)
     first = arms[0]
     return {
         **first.estimator.spec(seed),
@@ -108,7 +110,7 @@ def recipe_spec(
             "device": device,
         },
         "data": first.source.spec(),
-        "prepare": [],
+        "prepare": [to_spec(step) for step in first.steps],
     }
 
 
@@ -130,17 +132,19 @@ def go_on(directory: RunDirectory, spec: dict[str, Any], watch: Watch) -> None:
         place = directory if own else directory.arm(arm.name)
         seed = arm.estimator.random_state
         if not own and place.complete:
-            estimator, _ = load_parts(place)
+            estimator, steps = load_parts(place)
             split = estimator.split(arm.source.shape[0], seed)
-            trained[arm.name] = Trained.of(estimator, [], arm.source, split)
+            trained[arm.name] = Trained.of(estimator, steps, prepared(arm.source, steps), split)
             continue
         for listener in watch.listeners:
             listener(ArmStarted(arm.name, number, len(arms)))
         if not place.exists:
-            place.create({**arm.estimator.spec(seed), "kind": "arm"})
-        trained[arm.name] = train(place, arm.source, arm.estimator, [], seed, watch)
+            prepare = [to_spec(step) for step in arm.steps]
+            data = arm.source.spec()
+            place.create({**arm.estimator.spec(seed), "kind": "arm", "data": data, "prepare": prepare})
+        trained[arm.name] = train(place, arm.source, arm.estimator, list(arm.steps), seed, watch)
         if not own:
-            place.finish(trained[arm.name].estimator.weights_bytes())
+            place.finish(trained[arm.name].estimator.weights_bytes(trained[arm.name].steps))
     in_order = [trained[arm.name] for arm in arms]
     metrics = recipe.measure(in_order)
     finish(directory, in_order[0], metrics, recipe.pictures(in_order, metrics), watch)

@@ -30,7 +30,7 @@ from rarefire.data.datasets import Lines as LineImages
 from rarefire.data.source import Source
 from rarefire.data.synthetic import all_line_images, line_entropy
 from rarefire.estimators.boltzmann import BernoulliRBM
-from rarefire.metrics import against, metric
+from rarefire.metrics import against, median, metric
 from rarefire.metrics.cost import bernoulli_cost
 from rarefire.models.boltzmann import BoltzmannMachine
 from rarefire.penalties import L2
@@ -225,16 +225,6 @@ def single_lines(components: NDArray[np.floating], side: int = 9) -> NDArray[np.
     squares = components.reshape(-1, side, side) ** 2
     most = np.maximum(squares.sum(axis=2).max(axis=1), squares.sum(axis=1).max(axis=1))
     return most > squares.sum(axis=(1, 2)) / 2
-
-
-def median(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The same entry of several machines as one, with the range in its explanation."""
-    values = np.array([entry["value"] for entry in entries], dtype=float)
-    if len(values) == 1:
-        return entries[0]
-    spread = f"median of {len(values)} machines, {values.min():.4g} to {values.max():.4g}"
-    first = entries[0]
-    return metric(first["name"], float(np.median(values)), first["unit"], f"{first['explanation']}; {spread}")
 
 
 def seed_curves(trained: Sequence[Trained]) -> Figure:

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from rarefire import plots
 from rarefire.arguments import Rule, Several, Whole
 from rarefire.data.datasets import Lines as LineImages
-from rarefire.metrics import against, metric
+from rarefire.metrics import against, median, metric
 from rarefire.recipes import Arm, Recipe
-from rarefire.recipes.lines import machine_of_source, measure_machine, median
+from rarefire.recipes.lines import machine_of_source, measure_machine
 from rarefire.runs import Picture, Trained
 
 #: Laws of the cost in the number of units N, from slower to faster than log N; each is fitted as a + b f(N).

@@ -21,10 +21,14 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from rarefire.features import FeatureTable
-from rarefire.plots import column_names, example_mode, grey_rows, image_shape
+from rarefire.plots import column_names, example_mode, grey_rows, image_shape, strongest
 
 N_WEIGHTS = 12  # columns named for a unit
 N_VALUES = 8  # and for each of its examples
+N_WORDS = 24  # words named for a unit: one alone says less than a column that someone named
+N_DOCUMENT_WORDS = 20  # and for each of its examples
+N_OPTIMAL = 8  # columns named for an optimal input
+WIDEST_STRIP = 4096  # columns that a strip of grey values is drawn for; a screen has no more pixels
 
 
 @dataclass(frozen=True)
@@ -39,8 +43,8 @@ class Page:
         Names and values: estimator, data, rows, seed, versions.
     history : list of dict
         One record an epoch; any of ``epoch``, ``cost``, ``cost_mean_field``, ``validation_cost``,
-        ``validation_cost_mean_field``, ``free_energy_gap``, ``active_mean``, ``active_max``,
-        ``learning_rate`` and ``momentum``.
+        ``validation_cost_mean_field``, ``free_energy_gap``, ``active_mean``, ``active_max``, ``zeros``,
+        ``objective``, ``reconstruction``, ``penalty``, ``weight_decay``, ``learning_rate`` and ``momentum``.
     cost_label : str
         The unit of the cost: "nats per pixel".
     metrics : list of dict
@@ -82,6 +86,7 @@ def build_page(page: Page) -> str:
         scripts=[Markup(script) for script in scripts],
         data=embed_json({"cost_label": page.cost_label, "history": history, "features": table_data(page.table)}),
         metrics=[{**metric, "verdict": verdict(metric)} for metric in page.metrics],
+        rows="documents" if page.table and page.table.description.kind == "words" else "rows",
         any_published=any(metric.get("published") is not None for metric in page.metrics),
         curves=curve_summaries(history, page.cost_label),
         figures=[(caption, base64.b64encode(png).decode()) for caption, png in page.figures],
@@ -133,16 +138,19 @@ def table_data(table: FeatureTable | None) -> dict[str, Any] | None:
     """What the script draws the features from.
 
     Images and plain vectors come as the grey values of :mod:`rarefire.plots`, so that its scale rule stands
-    once; named columns and plain vectors come as the columns that matter most, with their values.
+    once; words, named columns and plain vectors come as the columns that matter most, with their values. Plain
+    vectors too wide for a strip are treated as named columns, so that what is sparse stays small here too.
     """
     if table is None:
         return None
     kind = table.description.kind
-    shape = table.description.shape if kind == "image" else None
-    mode = example_mode(table.example_rows)
+    n_units, n_features = table.components.shape
+    if kind == "plain" and n_features > WIDEST_STRIP:
+        kind = "named"
     data: dict[str, Any] = {
         "kind": kind,
-        "n_units": len(table.components),
+        "untied": table.untied,
+        "n_units": n_units,
         "share_active": pack(table.share_active.astype(np.float32)),
         "mean_code": pack(table.mean_code.astype(np.float32)),
         "norm": pack(table.norm.astype(np.float32)),
@@ -150,41 +158,73 @@ def table_data(table: FeatureTable | None) -> dict[str, Any] | None:
         "always_on": table.always_on.tolist(),
         "example_index": pack(table.example_index.astype(np.int32)),
         "example_codes": pack(table.example_codes.astype(np.float32)),
-        "example_mode": mode,
     }
-    if kind != "named":
-        data["image_shape"] = image_shape(shape) if shape else (1, table.components.shape[1], 1)
-        data["images"] = pack(grey_rows(table.components))
-        data["limits"] = pack(np.abs(table.components).max(axis=1))
-        data["example_images"] = pack(grey_rows(table.example_rows, mode=mode))
+    if kind in ("image", "plain"):
+        shape = table.description.shape if kind == "image" else None
+        examples = table.example_rows.toarray()
+        mode = example_mode(examples)
+        data |= {
+            "image_shape": image_shape(shape) if shape else (1, n_features, 1),
+            "images": pack(grey_rows(table.components)),
+            "limits": pack(np.abs(table.components).max(axis=1)),
+            "optimal_images": pack(grey_rows(table.optimal)) if table.untied else None,
+            "example_images": pack(grey_rows(examples, mode=mode)),
+            "example_mode": mode,
+        }
     if kind != "image":
         data |= _top_columns(table)
     return data
 
 
 def _top_columns(table: FeatureTable) -> dict[str, Any]:
-    """The largest weights of each unit, and the columns of its examples where value × weight is largest."""
+    """The columns that tell most of each unit, of its optimal input and of its examples.
+
+    Of an example these are the ones where value × optimal input is largest, which is what brought the code about;
+    for words with its sign, so that those that excite the unit come first. Where there are too few, place −1 and
+    value 0 fill up.
+    """
+    words = table.description.kind == "words"
     n_units, n_features = table.components.shape
-    n_weights, n_values = min(N_WEIGHTS, n_features), min(N_VALUES, n_features)
     n_examples = table.example_index.shape[1]
-    top = np.argsort(-np.abs(table.components), axis=1, kind="stable")[:, :n_weights]
-    example_top = np.empty((n_units, n_examples, n_values), dtype=np.int64)
-    example_values = np.empty((n_units, n_examples, n_values), dtype=np.float32)
-    # One unit at a time: all at once would need (n_units, n_examples, n_features) numbers.
-    for unit, weights in enumerate(table.components):
-        rows = table.example_rows[table.example_index[unit]]
-        example_top[unit] = np.argsort(-np.abs(rows * weights), axis=1, kind="stable")[:, :n_values]
-        example_values[unit] = np.take_along_axis(rows, example_top[unit], axis=1)
+    n_weights = min(N_WORDS if words else N_WEIGHTS, n_features)
+    n_values = min(N_DOCUMENT_WORDS if words else N_VALUES, n_features)
+    n_optimal = min(N_OPTIMAL, n_features)
+    top = np.full((n_units, n_weights), -1)
+    optimal = np.full((n_units, n_optimal), -1)
+    example_top = np.full((n_units, n_examples, n_values), -1)
+    example_values = np.zeros((n_units, n_examples, n_values), dtype=np.float32)
+    rows = table.example_rows
+    for unit, weights in enumerate(table.optimal):
+        chosen = strongest(table, unit, n_weights)
+        top[unit, : len(chosen)] = chosen
+        optimal[unit] = np.argsort(-weights if words else -np.abs(weights), kind="stable")[:n_optimal]
+        for rank, place in enumerate(table.example_index[unit]):
+            there = slice(rows.indptr[place], rows.indptr[place + 1])
+            columns, values = rows.indices[there], rows.data[there]
+            drive = values * weights[columns]
+            order = np.argsort(-drive if words else -np.abs(drive), kind="stable")[:n_values]
+            example_top[unit, rank, : len(order)] = columns[order]
+            example_values[unit, rank, : len(order)] = values[order]
     # Only the names that are shown: a vocabulary can be far larger than what the page says of it.
-    used, place = np.unique(np.concatenate([top.ravel(), example_top.ravel()]), return_inverse=True)
+    used = np.unique(np.concatenate([top.ravel(), optimal.ravel(), example_top.ravel()]))
+    used = used[used >= 0]
     names = column_names(table)
-    return {
+
+    def places(columns: NDArray[np.int64]) -> dict[str, Any]:
+        return pack(np.where(columns < 0, -1, np.searchsorted(used, columns)).astype(np.int32))
+
+    data = {
         "names": [names[column] for column in used],
-        "top_names": pack(place[: top.size].reshape(top.shape).astype(np.int32)),
-        "top_weights": pack(np.take_along_axis(table.components, top, axis=1)),
-        "example_names": pack(place[top.size :].reshape(example_top.shape).astype(np.int32)),
+        "top_names": places(top),
+        "top_weights": pack(np.take_along_axis(table.components, top, axis=1) * (top >= 0)),
+        "example_names": places(example_top),
         "example_values": pack(example_values),
+        "example_sizes": pack(np.diff(rows.indptr).astype(np.int32)),
     }
+    if table.untied:
+        data["optimal_names"] = places(optimal)
+        data["optimal_values"] = pack(np.take_along_axis(table.optimal, optimal, axis=1))
+    return data
 
 
 def verdict(metric: dict[str, Any]) -> str:
@@ -222,7 +262,19 @@ def curve_summaries(history: dict[str, list[float | None]], cost_label: str) -> 
             f"in {cost_label}" if cost_label else "",
             {"cost": "training", "validation_cost": "held out"},
         ),
+        (
+            "objective",
+            "Objective",
+            "what training lowers, and its parts",
+            {
+                "objective": "objective",
+                "reconstruction": "reconstruction",
+                "penalty": "penalty",
+                "weight_decay": "weight decay",
+            },
+        ),
         ("active", "Active units", "units active on a row", {"active_mean": "mean", "active_max": "maximum"}),
+        ("zeros", "Zero codes", "share of codes that are exactly zero", {"zeros": "zeros"}),
         ("gap", "Free-energy gap", "held out minus training, in nats", {"free_energy_gap": "gap"}),
     )
     summaries = []
@@ -233,7 +285,8 @@ def curve_summaries(history: dict[str, list[float | None]], cost_label: str) -> 
             if column in history
         }
         words = ", ".join(f"{name} {number(value)}" for name, value in last.items() if value is not None)
-        if words:
+        # Units that are never exactly zero, such as sigmoids, have no such share to follow.
+        if words and (key != "zeros" or any(history["zeros"])):
             summaries.append({"key": key, "title": title, "unit": unit, "last": words})
     return summaries
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 from rarefire.component import Component
 from rarefire.types import Loss, Tensors
@@ -15,6 +15,9 @@ Evaluate: TypeAlias = Callable[[Tensors], tuple[Loss, Tensors]]
 
 class Solver(Component, ABC):
     """Rule that moves parameters; what it remembers between steps is a dictionary of tensors."""
+
+    #: Whether it needs all rows in every step, in one order, and a value that is no estimate.
+    full_batch: ClassVar[bool] = False
 
     @abstractmethod
     def initial(self, parameters: Tensors) -> Tensors:
@@ -27,6 +30,10 @@ class Solver(Component, ABC):
         ``evaluate`` may be called more than once; the objective's state that is given back is the one that
         belongs to the parameters kept. ``progress`` is the share of all epochs that is done.
         """
+
+    def finished(self, state: Tensors) -> str:
+        """Why no further step can help, or an empty text while one may."""
+        return ""
 
     def settings(self, progress: float) -> dict[str, float]:
         """The numbers of an epoch's record that the solver was set to, such as the learning rate."""

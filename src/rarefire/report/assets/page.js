@@ -48,6 +48,11 @@ const CURVES = {
     ["validation_cost", "held out", "--second"],
     ["validation_cost_mean_field", "held out, mean-field", "--second", [6, 4]],
   ],
+  objective: [
+    ["objective", "objective", "--ink", [6, 4]], ["reconstruction", "reconstruction", "--first"],
+    ["penalty", "penalty", "--second"], ["weight_decay", "weight decay", "--third"],
+  ],
+  zeros: [["zeros", "zeros", "--first"]],
   active: [["active_mean", "mean", "--first"], ["active_max", "maximum", "--second", [6, 4]]],
   gap: [["free_energy_gap", "held out minus training", "--first"]],
 };
@@ -122,6 +127,13 @@ function drawCharts() {
 // ---------------------------------------------------------------- features
 
 const features = data.features;
+const ADDS = "what it adds to a reconstruction";
+const EXCITES = "the input that excites it most";
+// What a row is called and how many names a tile has; whether units and examples are pictures, texts or both.
+const terms = features?.kind === "words"
+  ? { rows: "documents", tile: 5 } : { rows: "rows", tile: 3 };
+const drawn = features !== null && "images" in features;
+const told = features !== null && "names" in features;
 const tiles = [];
 let shown = []; // units in the grid's present order
 let chosen = 0;
@@ -166,8 +178,18 @@ function state(unit) {
   return features.dead[unit] ? "dead" : features.always_on[unit] ? "always on" : "";
 }
 
-function topNames(unit, count) {
-  return Array.from(row(features.top_names, unit).subarray(0, count), (i) => features.names[i]);
+/** Names by a packed array of their places; −1 fills up where there are too few. */
+function namesOf(array, unit) {
+  return Array.from(row(array, unit).filter((i) => i >= 0), (i) => features.names[i]);
+}
+
+/** The unit's first names, for words those that excite it; a minus stands before one that does the reverse. */
+function shortNames(unit) {
+  const weights = row(features.top_weights, unit);
+  const names = namesOf(features.top_names, unit);
+  const positive = names.filter((_, i) => weights[i] > 0);
+  const reverse = () => names.map((name) => `−${name}`).reverse();
+  return (features.kind !== "words" ? names : positive.length > 0 ? positive : reverse()).slice(0, terms.tile);
 }
 
 /** Draws a picture's canvas when it comes near the visible part of the grid, and only once. */
@@ -180,9 +202,9 @@ const lazily = new IntersectionObserver((entries) => {
 }, { root: byId("grid"), rootMargin: "300px" });
 
 function makeTile(unit) {
-  const words = features.kind === "image" ? [] : topNames(unit, 3);
+  const words = told ? shortNames(unit) : [];
   const about = [
-    `Unit ${unit}`, `active on ${percent(features.share_active.values[unit])} of rows`,
+    `Unit ${unit}`, `active on ${percent(features.share_active.values[unit])} of ${terms.rows}`,
     `norm ${number(features.norm.values[unit])}`, state(unit), ...words,
   ].filter(Boolean).join(", ");
   const tile = make("div", { className: "tile", title: about, tabIndex: -1 });
@@ -191,12 +213,12 @@ function makeTile(unit) {
   // A tile with text is named by it, a tile with a picture needs words.
   if (features.kind === "image") tile.setAttribute("aria-label", about);
   tile.setAttribute("aria-selected", "false");
-  if (features.kind !== "named") lazily.observe(tile);
+  if (drawn) lazily.observe(tile);
   if (features.kind === "image") {
     tile.style.aspectRatio = `${features.image_shape[1]} / ${features.image_shape[0]}`;
   } else {
     tile.append(make("small", {}, `unit ${unit}`, state(unit) && ` · ${state(unit)}`));
-    if (features.kind === "named") tile.append(...words.map((word) => make("span", {}, word)));
+    if (!drawn) tile.append(...words.map((word) => make("span", {}, word)));
   }
   return tile;
 }
@@ -242,11 +264,13 @@ function move(event) {
 
 /** Columns with bars as long as their weights are large. */
 function bars(unit) {
-  const names = topNames(unit);
+  const names = namesOf(features.top_names, unit);
   const weights = row(features.top_weights, unit);
-  const largest = Math.abs(weights[0]) || 1;
+  const largest = Math.max(...weights.map(Math.abs)) || 1;
   const table = make("table", { className: "bars" });
-  table.append(make("caption", { className: "note" }, "Largest weights"));
+  const caption = features.kind === "words" ? "Words of largest and of most negative weight" : "Largest weights";
+  const meaning = features.untied ? `: ${ADDS}` : "";
+  table.append(make("caption", { className: "note" }, caption + meaning));
   names.forEach((name, i) => {
     const bar = make("div", { className: weights[i] < 0 ? "bar negative" : "bar" });
     bar.style.width = `${(100 * Math.abs(weights[i])) / largest}%`;
@@ -256,20 +280,41 @@ function bars(unit) {
   return table;
 }
 
+/** A unit's picture; where its optimal input is another, both with a word on which is which. */
+function pictures(unit) {
+  const component = picture(row(features.images, unit), `Feature of unit ${unit}`);
+  if (!features.optimal_images) return [component];
+  const optimal = picture(row(features.optimal_images, unit), `Optimal input of unit ${unit}`);
+  return [[component, ADDS], [optimal, EXCITES]].map(([canvas, words]) =>
+    make("figure", {}, canvas, make("figcaption", {}, make("small", {}, words))));
+}
+
+/** The columns of a unit's optimal input that matter most, with their signs; of words those that are positive. */
+function optimalNames(unit) {
+  const values = row(features.optimal_values, unit);
+  const words = features.kind === "words";
+  const there = namesOf(features.optimal_names, unit).map((name, i) => [name, values[i]]);
+  const told = there.filter(([, value]) => (words ? value > 0 : value !== 0));
+  return told.map(([name, value]) => (words ? name : `${name} = ${number(value)}`)).join(", ") || "nothing";
+}
+
 function example(unit, rank) {
   const code = number(row(features.example_codes, unit)[rank]);
   const item = make("li");
-  if (features.kind !== "named") {
-    const index = row(features.example_index, unit)[rank];
-    item.append(picture(row(features.example_images, index), `Example ${rank + 1} of unit ${unit}`));
-  }
+  const index = row(features.example_index, unit)[rank];
+  if (drawn) item.append(picture(row(features.example_images, index), `Example ${rank + 1} of unit ${unit}`));
   item.append(`code ${code}`);
-  if (features.kind !== "image") {
+  if (told) {
     const size = features.example_names.shape[2];
     const names = row(features.example_names, unit).subarray(rank * size, (rank + 1) * size);
     const values = row(features.example_values, unit).subarray(rank * size, (rank + 1) * size);
-    const told = Array.from(names, (name, i) => [features.names[name], values[i]]).filter(([, value]) => value !== 0);
-    item.append(make("small", {}, told.map(([name, value]) => `${name} = ${number(value)}`).join(", ") || "all zero"));
+    const there = Array.from(names, (name, i) => [features.names[name], values[i]]).filter(([, value]) => value !== 0);
+    const left = features.example_sizes.values[index] - there.length;
+    const words = features.kind === "words";
+    // A document's words stand for themselves, unless they are counted or weighed.
+    const parts = there.map(([name, value]) => (words && value === 1 ? name : `${name} = ${number(value)}`));
+    const rest = words && left > 0 ? ` … and ${english(left)} more` : "";
+    item.append(make("small", {}, parts.length > 0 ? parts.join(", ") + rest : words ? "no word" : "all zero"));
   }
   return item;
 }
@@ -285,12 +330,10 @@ function choose(unit, link = true) {
   if (link) history.replaceState(null, "", `#unit=${unit}`);
 
   byId("unit-heading").textContent = `Unit ${unit}`;
-  const parts = [];
-  if (features.kind !== "named") parts.push(picture(row(features.images, unit), `Feature of unit ${unit}`));
-  if (features.kind !== "image") parts.push(bars(unit));
-  byId("unit-feature").replaceChildren(...parts);
+  byId("unit-feature").replaceChildren(...(drawn ? pictures(unit) : []), ...(told ? [bars(unit)] : []));
+  const share = percent(features.share_active.values[unit]);
   const facts = [
-    ["active on", `${percent(features.share_active.values[unit])} of training rows${state(unit) && ` (${state(unit)})`}`],
+    ["active on", `${share} of training ${terms.rows}${state(unit) && ` (${state(unit)})`}`],
     ["mean code", number(features.mean_code.values[unit])],
     ["norm of weights", number(features.norm.values[unit])],
   ];
@@ -298,6 +341,7 @@ function choose(unit, link = true) {
     const limit = number(features.limits.values[unit]);
     facts.push(["grey scale", limit === "0" ? "all weights are zero" : `black to white ±${limit}`]);
   }
+  if (features.optimal_names) facts.push([EXCITES, optimalNames(unit)]);
   byId("unit-facts").replaceChildren(...facts.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
   const ranks = Array.from({ length: features.example_index.shape[1] }, (_, rank) => rank);
   byId("examples").replaceChildren(...ranks.map((rank) => example(unit, rank)));
@@ -314,23 +358,30 @@ function linked() {
   return unit < features.n_units ? unit : shown[0];
 }
 
+function english(count) {
+  return count.toLocaleString("en");
+}
+
 function describe() {
-  const english = (count) => count.toLocaleString("en");
   const count = (flags) => english(flags.filter(Boolean).length);
   const units = `${english(features.n_units)} unit${features.n_units === 1 ? "" : "s"}`;
   const greys = "Zero is mid-grey; black and white are minus and plus each unit's largest absolute weight.";
-  byId("features-note").textContent = `${units}. ` + {
+  const shown = features.untied && drawn ? "A tile shows what a unit adds to a reconstruction. " : "";
+  byId("features-note").textContent = `${units}. ${shown}` + {
     image: greys, plain: `A strip shows a unit's weights from first to last column. ${greys}`,
     named: "A tile names the unit's three largest weights.",
+    words: "A tile names the unit's words of largest weight, or where none is positive the most negative, with a minus.",
   }[features.kind];
   const scale = features.example_mode === "positive"
     ? "0 is black, 1 is white." : "Zero is mid-grey, each example by its own largest absolute value.";
+  const weight = features.untied ? "encoder weight" : "weight";
   byId("examples-note").textContent = [
-    "The training rows on which the unit's code is largest.", features.kind === "named" ? "" : scale,
-    features.kind === "image" ? "" : "Columns are listed by value × weight, zeros left out.",
+    `The training ${terms.rows} on which the unit's code is largest.`, drawn ? scale : "",
+    features.kind === "words" ? "Of each its words, first those that drive the code most." : "",
+    told && features.kind !== "words" ? `Columns are listed by value × ${weight}, zeros left out.` : "",
   ].filter(Boolean).join(" ");
-  byId("activity-note").textContent = `The share of training rows on which each unit is active. Dead, active on none: `
-    + `${count(features.dead)} of ${units}. Always on, active on every row: `
+  byId("activity-note").textContent = `The share of training ${terms.rows} on which each unit is active. Dead, active on none: `
+    + `${count(features.dead)} of ${units}. Always on, active on all: `
     + `${count(features.always_on)}. A click on the chart selects a unit.`;
 }
 
@@ -338,8 +389,9 @@ if (features) {
   for (const [key, value] of Object.entries(features)) {
     if (value?.base64 !== undefined) features[key] = unpack(value);
   }
-  const kind = { image: "pictures", named: "words", plain: "strips" }[features.kind];
+  const kind = { image: "pictures", named: "words", plain: "strips", words: "words" }[features.kind];
   byId("features").classList.add(kind);
+  byId("features").classList.toggle("untied", features.untied);
   byId("grid").classList.add(kind);
   if (features.kind === "image") {
     // A whole number of screen pixels for each pixel of a small image; larger where there are few units.

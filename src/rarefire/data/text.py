@@ -1,0 +1,237 @@
+"""Texts as binary bags of words: one row a document, one column a word, in memory only where a word is."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from rarefire.data.checks import check_expansion, reading
+from rarefire.data.source import ArraySource, Description, Source
+from rarefire.errors import InputError
+
+MAX_FEATURES = 20_000
+"""Words that are kept at the most: weights are dense, and each word costs one for every unit."""
+
+LEAST_DOCUMENTS = ((1000, 10), (20, 2), (0, 1))
+"""From so many documents on, a word must be in so many of them to be kept."""
+
+
+def bag_of_words(
+    documents: Iterable[str],
+    vocabulary: Sequence[str] | None = None,
+    *,
+    min_df: int | None = None,
+    max_df: float = 1.0,
+    max_features: int = MAX_FEATURES,
+    where: str | Path = "the text",
+) -> tuple[sp.csr_array, tuple[str, ...]]:
+    """Which document has which word.
+
+    Documents are cut up as scikit-learn's ``CountVectorizer`` does it by default: in lower case, a word being
+    two letters, digits or underscores or more. They are gone through once and not kept; memory is in proportion
+    to the number of distinct words over all documents.
+
+    Parameters
+    ----------
+    documents : iterable of str
+        An empty one, and one without a known word, is a row of zeros.
+    vocabulary : sequence of str, optional
+        The words of the columns, in this order; all other words are left out. The three limits below then
+        do not apply. When left out, the words are chosen from all the documents.
+    min_df : int, optional
+        How many documents a word must be in, at the least; when left out 10 from 1,000 documents on, 2 from 20
+        on, and 1 below.
+    max_df : float
+        The share of documents that a word may be in, at the most. No word is too frequent by default: what
+        nearly all documents have is left to a model's visible biases.
+    max_features : int
+        How many words are kept, the most frequent ones; of equally frequent ones the first in the alphabet.
+    where : str or Path
+        What messages call the documents.
+
+    Returns
+    -------
+    matrix : csr_array of shape (n_documents, n_words), uint8
+        1 where a document has the word.
+    words : tuple of str
+        The columns, in alphabetical order (that of code points) where they were chosen here.
+
+    Raises
+    ------
+    InputError
+        If there are no documents, no words in them, or none that the limits leave; if a limit cannot be, or
+        ``vocabulary`` is empty or names a word twice.
+
+    Examples
+    --------
+    >>> matrix, words = bag_of_words(["A cat and a dog.", "The dog!"])
+    >>> words
+    ('and', 'cat', 'dog', 'the')
+    >>> matrix.toarray().tolist()
+    [[1, 1, 1, 0], [0, 0, 1, 1]]
+    """
+    # Imported here because it takes a second, and most sources are no texts.
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    if (min_df is not None and min_df < 1) or not 0 < max_df <= 1 or max_features < 1:
+        raise InputError(
+            f"min_df={min_df}, max_df={max_df}, max_features={max_features} cannot all be; give whole numbers of "
+            "documents and of words, both at least 1, and a share above 0 and up to 1"
+        )
+    place = {word: number for number, word in enumerate(vocabulary or ())}
+    if vocabulary is not None and not 0 < len(vocabulary) == len(place):
+        raise InputError(f"the vocabulary of {len(vocabulary)} words is empty or names a word twice; name each once")
+    words_of = CountVectorizer().build_analyzer()
+    columns, ends = array("i"), array("q", [0])
+    for document in documents:
+        if vocabulary is None:
+            columns.extend({place.setdefault(word, len(place)) for word in words_of(document)})
+        else:
+            columns.extend({place[word] for word in words_of(document) if word in place})
+        ends.append(len(columns))
+    n_documents = len(ends) - 1
+    if n_documents == 0:
+        raise InputError(f"{where} has no documents; give at least one")
+    if not place:
+        raise InputError(
+            f"{where} has no words in its {n_documents} documents (a word is two letters or digits or more); "
+            "give text that has some"
+        )
+    # One byte a value and, where they fit, four an index: SciPy takes the wider of the two types for both.
+    starts = np.asarray(ends, np.int32 if len(columns) < 2**31 else np.int64)
+    values = np.ones(len(columns), np.uint8)
+    matrix = sp.csr_array((values, np.asarray(columns), starts), shape=(n_documents, len(place)))
+    words = list(place)
+    if vocabulary is None:
+        least = least_documents(n_documents) if min_df is None else min_df
+        n_with = np.bincount(matrix.indices, minlength=len(words))
+        kept = sorted(np.flatnonzero((n_with >= least) & (n_with <= max_df * n_documents)), key=words.__getitem__)
+        if not kept:
+            most = "" if max_df == 1 else f" and in at most {max_df:.0%} of them"
+            raise InputError(
+                f"{where} has no word that is in {least} or more of its {n_documents} documents{most}; "
+                "give more of them, or longer ones"
+            )
+        if len(kept) > max_features:
+            frequent = sorted(kept, key=lambda word: -n_with[word])[:max_features]
+            kept = sorted(frequent, key=words.__getitem__)
+        matrix, words = matrix[:, np.asarray(kept, matrix.indices.dtype)], [words[word] for word in kept]
+    matrix.sort_indices()
+    return matrix, tuple(words)
+
+
+def least_documents(n_documents: int) -> int:
+    """How many of so many documents a word must be in: 10 from 1,000 on, 2 from 20 on, and 1 below."""
+    return next(least for enough, least in LEAST_DOCUMENTS if n_documents >= enough)
+
+
+def text_source(documents: Iterable[str], where: str | Path, vocabulary: Sequence[str] | None = None) -> Source:
+    """Documents as rows of zeros and ones, float32 when read; see :func:`bag_of_words`.
+
+    Parameters
+    ----------
+    documents : iterable of str
+        Gone through once.
+    where : str or Path
+        A dataset's name or a path.
+    vocabulary : sequence of str, optional
+        The words of the columns; chosen from the documents when left out.
+    """
+    matrix, words = bag_of_words(documents, vocabulary, where=where)
+    notes = "1 where a document has the word, 0 elsewhere; "
+    if vocabulary is None:
+        notes += f"words of at least {least_documents(matrix.shape[0])} of the documents"
+        notes += f", the {MAX_FEATURES} most frequent" if len(words) == MAX_FEATURES else ""
+    else:
+        notes += "the words were given"
+    if n_empty := int((np.diff(matrix.indptr) == 0).sum()):
+        notes += f"; {n_empty} documents have none of them"
+    return ArraySource(matrix, Description(Path(where).name, "words", feature_names=words, notes=notes))
+
+
+def load_text(path: Path | str, vocabulary: Sequence[str] | None = None) -> Source:
+    """A text file in UTF-8, plain or gzipped, as a bag of words: each line is a document, blank lines are not.
+
+    Parameters
+    ----------
+    path : Path or str
+        ``.txt`` or ``.txt.gz``.
+    vocabulary : sequence of str, optional
+        The words of the columns, as a run that the text is to be encoded with has them; chosen from all of
+        the file's documents when left out (:func:`bag_of_words` says how).
+
+    Raises
+    ------
+    InputError
+        If a line is not UTF-8 or holds a NUL byte (the message names it), if the file would take memory out of
+        proportion, if it has no documents, or no word in enough of them.
+    """
+    path = Path(path)
+    with reading(path, "a text"), text_lines(path) as lines:
+        return text_source((line for line in lines if line.strip()), path, vocabulary)
+
+
+@contextmanager
+def text_lines(path: Path) -> Iterator[Iterator[str]]:
+    """Open a file in UTF-8, plain or gzipped, and go through its lines, which keep their ends.
+
+    Lines end as Python's universal newlines do. A byte order mark is taken off.
+
+    Raises
+    ------
+    InputError
+        If a line is not UTF-8, or a gzipped file would take memory out of proportion.
+    """
+    packed = path.suffix.lower() == ".gz"
+    with io.BufferedReader(_Bounded(gzip.open(path), path)) if packed else path.open("rb") as stream:
+        yield _decoded(path, stream)
+
+
+def _decoded(path: Path, stream: Iterable[bytes]) -> Iterator[str]:
+    # Line by line: a text stream decodes in blocks and could not say in which line it fails.
+    number = 0
+    for piece in stream:
+        for line in piece.splitlines(keepends=True):
+            number += 1
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise InputError(
+                    f"{path} cannot be read as text: its line {number} is not in utf-8 (byte 0x{line[error.start]:02x} "
+                    f"at place {error.start + 1}); save the file in that encoding"
+                ) from None
+            if "\0" in text:
+                raise InputError(
+                    f"{path} cannot be read as text: its line {number} holds a NUL byte; save the file as plain "
+                    "text in utf-8"
+                )
+            yield text
+
+
+class _Bounded(io.RawIOBase):
+    """An unpacking stream that stops where :func:`check_expansion` does."""
+
+    def __init__(self, stream: gzip.GzipFile, path: Path) -> None:
+        self.stream, self.path, self.count = stream, path, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self.stream.read(len(buffer))
+        self.count += len(piece)
+        check_expansion(self.path, self.count)
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+    def close(self) -> None:
+        self.stream.close()
+        super().close()

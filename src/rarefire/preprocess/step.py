@@ -1,0 +1,112 @@
+"""The base of every preparation step, and a source seen through fitted steps."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from rarefire.data.source import ArraySource, Description, Source
+
+
+class Step(TransformerMixin, BaseEstimator, ABC):
+    """Map of rows to rows."""
+
+    #: Names of the fitted arrays, which are all that a run has to save.
+    fitted: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def fit_source(self, source: Source) -> Step:
+        """Fit to the rows of a source, a batch at a time."""
+
+    @abstractmethod
+    def apply(self, rows: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Transform one batch of shape (n_rows, n_features); what was given is not changed."""
+
+    @abstractmethod
+    def describe(self, description: Description) -> Description:
+        """What the rows and columns are after this step, from what they were before it."""
+
+    @property
+    @abstractmethod
+    def n_outputs(self) -> int:
+        """How many columns the fitted step makes."""
+
+    def fit(self, X: Any, y: Any = None) -> Step:
+        """Fit to a matrix of shape (n_samples, n_features)."""
+        X = validate_data(self, X, dtype=(np.float64, np.float32))
+        return self.fit_source(ArraySource(X, Description("array")))
+
+    def transform(self, X: Any) -> NDArray[np.floating]:
+        """Transform a matrix of shape (n_samples, n_features)."""
+        check_is_fitted(self)
+        return self.apply(validate_data(self, X, dtype=(np.float64, np.float32), reset=False))
+
+    def __sklearn_tags__(self) -> Any:
+        """Float types are kept."""
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+class SameColumns(OneToOneFeatureMixin, Step):
+    """A step whose columns stand for what they stood for before: pixels stay pixels, names stay names."""
+
+    def describe(self, description: Description) -> Description:
+        """Unchanged."""
+        return description
+
+    @property
+    def n_outputs(self) -> int:
+        """As many columns as there were."""
+        return self.n_features_in_
+
+
+class PreparedSource(Source):
+    """A source whose rows pass through fitted steps when they are read."""
+
+    def __init__(self, source: Source, steps: list[Step]) -> None:
+        self.source = source
+        self.steps = steps
+        self.description = source.description
+        for step in steps:
+            self.description = step.describe(self.description)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n_rows, n_features), as the last step makes them."""
+        n_rows, n_features = self.source.shape
+        return n_rows, self.steps[-1].n_outputs if self.steps else n_features
+
+    @property
+    def dtype(self) -> np.dtype:
+        """float32 or float64."""
+        return self.source.dtype
+
+    def rows(self, index: slice | NDArray[np.int64]) -> NDArray[np.floating]:
+        """Prepared rows, of shape (len(index), n_features)."""
+        rows = self.source.rows(index)
+        for step in self.steps:
+            rows = step.apply(rows)
+        return rows
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """That of the raw rows; the steps are part of the specification."""
+        return self.source.fingerprint
+
+
+def prepared(source: Source, steps: list[Step]) -> Source:
+    """The source seen through fitted steps; itself where there are none."""
+    return PreparedSource(source, steps) if steps else source
+
+
+def fit_steps(steps: list[Step], source: Source) -> None:
+    """Fit the steps one after the other, each to what the ones before it make of the source."""
+    for index, step in enumerate(steps):
+        step.fit_source(prepared(source, steps[:index]))
