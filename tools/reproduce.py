@@ -96,9 +96,7 @@ EXPERIMENTS = (
         ("structure",),
         "Source 003: natural patches of 10×10 pixels against independent Gaussian numbers of the same variances. "
         "Where there is structure, 50 units keep most of it; where there is none they keep about a half, the "
-        "linear optimum. 200 units with a sparsity penalty can copy both: on noise they do it by units that never"
-        " fire and differ from their target by little, which the penalty on mean rates does not forbid. How many "
-        "units fire, and what the ten strongest of a row tell, shows the difference.",
+        "linear optimum. 200 sparse units find structure in patches, too, and none in noise.",
         ("explained", "sparse-patches", "sparse-noise"),
     ),
     Experiment(
@@ -198,6 +196,16 @@ READINGS = (
 )
 
 COMPARISONS = (
+    Comparison(
+        "Sparse units that copy noise",
+        "The weight decay of the 200 sparse units. Where it is small, they copy patches and noise alike: a penalty on "
+        "mean rates does not forbid units that never fire and differ from their target by little, if large decoder "
+        "weights read them.",
+        ("structure", "--set", "n_samples=5000"),
+        "structure-decay-",
+        tuple((f"decay {decay}", decay, (f"sparse_decay={decay}",)) for decay in ("1e-5", "1e-3", "0.05")),
+        ("patches_sparse", "noise_sparse", "patches_active", "noise_active", "patches_mean_rate", "noise_mean_rate"),
+    ),
     Comparison(
         "Sparse words, trained on",
         "One fit of each kind, 150 epochs for all. The model without penalty is at its best after 20 epochs and "
