@@ -402,7 +402,7 @@ def test_sparse_rows_are_never_dense_as_a_whole():
     code = """
 import resource, numpy as np, scipy.sparse as sp, rarefire as rf
 rng = np.random.default_rng(0)
-n, d, k = 10_000, 20_000, 20
+n, d, k = 6_000, 20_000, 20
 columns = rng.integers(0, d, size=(n, k)).astype(np.int32)
 X = sp.csr_matrix((np.ones(n * k, np.float32), columns.ravel(), np.arange(0, n * k + 1, k)), shape=(n, d))
 X.sum_duplicates(); X.data[:] = 1

@@ -13,8 +13,8 @@ from torch import Tensor
 from rarefire.data.source import ArraySource, Description, Source
 from rarefire.types import Visible, tensor_of
 
-#: Values that a part has at most: 64 MiB in float32.
-PART_VALUES = 2**24
+#: Values that a part has at most: 32 MiB in float32.
+PART_VALUES = 2**23
 
 
 class Batch:
@@ -64,7 +64,7 @@ class Batch:
         return len(self) > self.rows_of_part
 
     def parts(self) -> Iterator[Visible]:
-        """The rows in order, in parts of at most 2**24 values each; one that is all of them is kept."""
+        """The rows in order, in parts of at most 2**23 values each; one that is all of them is kept."""
         if not self.in_parts:
             yield self.whole
             return
