@@ -93,17 +93,18 @@ def test_cost_and_gradient_are_those_of_the_source():
 
 
 def test_lbfgs_ends_where_scipys_does():
-    X = DIGITS[:300]
-    estimator = of_source(max_iter=400).fit(X)
-    model, _ = model_and_objective(estimator, 64)
+    X = DIGITS[:150]
+    estimator = of_source(max_iter=600).fit(X)
+    start = estimator._initial(ArraySource(X, Description("digits")), torch.float64, Generator(0, "initial"))
+    model = estimator._model_of(start)
     start = [model.encoder_weight, model.decoder.T, model.encoder_bias, model.decoder_bias]
     theta = np.concatenate([t.numpy().ravel() for t in start])
     found = minimize(
         cost_of_source, theta, (X, 9, 0.1, 3e-3, 3.0), method="L-BFGS-B", jac=True,
-        options={"maxiter": 400, "maxfun": 2000, "maxcor": 20},
+        options={"maxiter": 600, "maxfun": 3000, "maxcor": 20},
     )  # fmt: skip
-    # Two runs from two starts reach local minima of much the same height.
-    assert estimator.history_[-1]["objective"] == pytest.approx(found.fun, rel=0.05)
+    # From one start; rounding alone leads two searches to neighbouring minima of much the same height.
+    assert estimator.history_[-1]["objective"] == pytest.approx(found.fun, rel=0.01)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -173,7 +174,7 @@ def test_a_batch_in_parts_gives_what_the_whole_gives(monkeypatch, penalty, dropo
     whole, after = objective.evaluate(model, Batch.of(rows), state, Generator(0, "test"))
     monkeypatch.setattr(batches, "PART_VALUES", 64 * 20)
     parts, after_parts = objective.evaluate(model, Batch.of(rows), state, Generator(0, "test"))
-    assert Batch.of(rows).in_parts
+    assert len(list(Batch.of(rows).parts(9))) == 3
     assert whole.value == pytest.approx(parts.value, rel=1e-12)
     for name, gradient in whole.grads.items():
         torch.testing.assert_close(parts.grads[name], gradient, rtol=1e-10, atol=1e-13)
@@ -224,7 +225,7 @@ def test_a_running_average_lets_units_differ_between_the_rows_of_small_batches()
 
 
 def test_eight_warm_fits_of_fifty_iterations_do_what_four_hundred_do():
-    X = DIGITS[:400]
+    X = DIGITS[:200]
     whole = of_source(max_iter=400).fit(X).history_[-1]["objective"]
     estimator = of_source(max_iter=50, warm_start=True)
     ends = [estimator.fit(X).history_[-1]["objective"] for _ in range(8)]
@@ -239,8 +240,9 @@ def test_dropout_keeps_the_mean_and_joins_training_alone():
     _, kept = objective._draw(model, codes[:, :3], generator)
     assert sorted(kept.unique().tolist()) == pytest.approx([0, 4 / 3])
     assert kept.mean() == pytest.approx(1, abs=4.5 * np.sqrt(1 / 3 / kept.numel()))
-    estimator = of_source(solver="adam", dropout=0.5, input_dropout=0.2, max_iter=2).fit(DIGITS[:100])
-    assert np.array_equal(estimator.transform(DIGITS[:100]), estimator.transform(DIGITS[:100]))
+    fitted = of_source(solver="adam", dropout=0.5, input_dropout=0.2, max_iter=2).fit(DIGITS[:100])
+    expected = sigma(DIGITS[:100] @ fitted.encoder_weight_.T + fitted.encoder_bias_)
+    np.testing.assert_allclose(fitted.transform(DIGITS[:100]), expected)
 
 
 def test_dropped_inputs_are_compared_with_the_row_as_it_was():
@@ -278,6 +280,7 @@ def test_autograd_agrees_in_float32_with_everything_on():
         ({"loss": BernoulliCrossEntropy()}, "set output=Sigmoid"),
         ({"solver": "lbfgs", "dropout": 0.5}, "dropout=0.5.*solver='adam'"),
         ({"solver": "lbfgs", "batch_size": 10}, "all rows in every iteration"),
+        ({"solver": "lbfgs", "batch_size": np.int64(10)}, "all rows in every iteration"),
         ({"solver": "lbfgs", "learning_rate": 0.1}, "finds its own step"),
         ({"solver": "lbfgs", "averaging": 0.5}, "last parameters are its best"),
         ({"solver": "lbfgs", "penalty": KLDivergence(averaging=0.9)}, "running average"),
@@ -327,9 +330,11 @@ def test_values_that_a_cross_entropy_has_no_floor_for_are_refused():
 )
 def test_partial_fit_goes_on_after_a_change(one, other):
     settings = {"solver": "adam", "max_iter": 2, **one}
-    estimator = of_source(**settings).fit(DIGITS[:60]).set_params(**other).partial_fit(DIGITS[:60])
-    assert np.isfinite(estimator.components_).all()
-    assert (estimator.components_ != of_source(**settings).fit(DIGITS[:60]).components_).any()
+    estimator = of_source(**settings).fit(DIGITS[:60])
+    before = estimator.components_.copy()
+    estimator.set_params(learning_rate=0.01, **other).partial_fit(DIGITS[:60])
+    # A solver that begins anew moves every entry by the learning rate in Adam's first step.
+    np.testing.assert_allclose(np.abs(estimator.components_ - before), 0.01, rtol=0.05)
 
 
 def test_a_change_that_would_make_another_model_of_the_fitted_one_is_refused_or_waits(tmp_path):
@@ -348,6 +353,64 @@ def test_a_saved_lbfgs_fit_is_as_small_as_its_model():
     estimator = of_source(max_iter=30).fit(DIGITS[:100])
     size = 8 * sum(getattr(estimator, name).size for name in estimator.parameter_names)
     assert len(estimator.weights_bytes()) < 1.5 * size
+
+
+def test_silent_units_are_pulled_back_in_float32_as_in_float64():
+    pulls = {}
+    for dtype in (torch.float32, torch.float64):
+        weight = torch.zeros(2, 3, dtype=dtype)
+        bias = torch.full((2,), -20.0, dtype=dtype)
+        model = Autoencoder(weight, bias, torch.zeros(3, dtype=dtype), Sigmoid(), Sigmoid())
+        value, pull = KLDivergence(0.05, 1.0).evaluate(model.look(torch.ones(5, 3, dtype=dtype)))
+        pulls[dtype] = (float(value), float(pull.sum()))
+    assert pulls[torch.float32] == pytest.approx(pulls[torch.float64], rel=1e-5)
+    assert pulls[torch.float64][1] == pytest.approx(-2 * 0.05, rel=1e-6)
+
+
+def test_exact_rates_of_zero_and_one_give_finite_gradients():
+    for bias in (-1e4, 1e4):
+        weight, biases = torch.zeros(2, 3), torch.full((2,), bias)
+        model = Autoencoder(weight, biases, torch.zeros(3), Sigmoid(), Sigmoid())
+        value, pull = KLDivergence(0.05, 100.0).evaluate(model.look(torch.ones(5, 3)))
+        assert torch.isfinite(value)
+        assert torch.isfinite(pull).all()
+
+
+def test_parts_follow_the_wider_layer(monkeypatch):
+    monkeypatch.setattr(batches, "PART_VALUES", 1000)
+    batch = Batch.of(torch.zeros(100, 4))
+    assert [len(part) for part in batch.parts(n_hidden=50)] == [20] * 5
+    assert [len(part) for part in batch.parts(n_hidden=2)] == [100]
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        (None, lambda mean: mean),
+        (Sigmoid(), lambda mean: np.log(mean / (1 - mean))),
+        (Tanh(), np.arctanh),
+    ],
+)
+def test_the_output_may_begin_at_the_mean(output, expected):
+    rows = 0.2 + 0.6 * DIGITS
+    model = of_source(output=output, init_output="mean", max_iter=0).fit(rows)
+    n = len(rows)
+    mean = rows.mean(axis=0)
+    if output is not None:
+        low, high = output.range
+        rate = ((mean - low) / (high - low) * n + 0.5) / (n + 1)  # half a row of either end
+        mean = low + (high - low) * rate
+    np.testing.assert_allclose(model.decoder_bias_, expected(mean), rtol=1e-6, atol=1e-9)
+
+
+def test_the_mean_of_values_out_of_reach_is_finite_and_outputs_without_inverse_are_refused():
+    with pytest.warns(UserWarning, match="reaches only"):
+        model = of_source(init_output="mean", max_iter=0).fit(3 * DIGITS[:50] - 1)
+    assert np.isfinite(model.decoder_bias_).all()
+    with pytest.raises(InputError, match="outputs with an inverse"):
+        of_source(output=ReLU(), init_output="mean").fit(DIGITS[:50])
+    with pytest.warns(UserWarning, match=r"reaches only values in \[0, inf\]"):
+        of_source(output=ReLU(), max_iter=1).fit(DIGITS[:50] - 1)
 
 
 @pytest.mark.parametrize("layout", ["csr", "coo"])

@@ -476,3 +476,10 @@ def test_ctrl_c_in_python_leaves_a_checkpoint(tmp_path):
 def test_numpy_generators_are_seeds():
     one, two = (rf.BernoulliRBM(3, n_iter=1, random_state=np.random.default_rng(0)).fit(DIGITS[:20]) for _ in "ab")
     np.testing.assert_array_equal(one.components_, two.components_)
+
+
+def test_a_running_average_is_refused_by_a_machine():
+    from rarefire.penalties import KLDivergence
+
+    with pytest.raises(InputError, match="running average"):
+        rf.BernoulliRBM(n_components=2, penalty=KLDivergence(averaging=0.9)).fit(np.eye(4))

@@ -5,10 +5,12 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.decomposition import PCA
 
+import rarefire as rf
 from rarefire import recipes
 from rarefire.artifact import RunDirectory
 from rarefire.data.fetch import locate
-from rarefire.errors import InputError
+from rarefire.errors import InputError, NotAtHand
+from rarefire.metrics.gabor import edge_likeness
 from rarefire.preprocess import fit_steps, prepared
 from rarefire.recipes.kl import KL
 from rarefire.recipes.patches import Patches, rank_correlations
@@ -55,7 +57,8 @@ def test_patches_end_to_end(tmp_path):
     entries = finish("patches", settings, tmp_path / "run")
     assert entries["gradient_gap"]["value"] < 1e-7
     assert entries["mean_rate"]["published"] == 0.01
-    assert 0 <= entries["edges"]["value"] <= 1
+    fitted = rf.load(tmp_path / "run").named_steps["estimator"]
+    assert entries["edges"]["value"] == edge_likeness(fitted.optimal_inputs(), (8, 8)).share
     assert {"edges_plain", "norm_correlation_plain"} <= set(entries)
     figures = {path.stem for path in (tmp_path / "run" / "figures").glob("*.png")}
     assert {"optimal-whitened", "optimal-plain", "patches", "correlations", "optimal_inputs"} <= figures
@@ -115,7 +118,7 @@ def test_explained_variances():
 
 def test_strokes_take_the_digits_at_hand(monkeypatch):
     def without(*_):
-        raise InputError("MNIST is not at hand")
+        raise NotAtHand("MNIST is not at hand")
 
     monkeypatch.setattr("rarefire.recipes.strokes.MNIST.open", without)
     (arm,) = Strokes().arms()
@@ -138,6 +141,13 @@ def test_words_of_own_text(tmp_path, text):
     assert not any("label" in name for name in entries)
     with pytest.raises(InputError, match="no text file"):
         recipes.recipe_spec("words", "faithful", "films.npy", [], 0, "cpu")
+
+
+def test_a_text_without_words_to_tell_by_is_refused_before_training(tmp_path):
+    path = tmp_path / "same.txt"
+    path.write_text("the same words again\n" * 40)
+    with pytest.raises(InputError, match="fewer than two words"):
+        recipes.recipe_spec("words", "faithful", str(path), [("repeats", 1)], 0, "cpu")
 
 
 def test_units_are_told_by_words_and_labels(text):

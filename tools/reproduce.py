@@ -349,7 +349,7 @@ def write_words(directory: RunDirectory, n_units: int = 8) -> None:
     recipe, (estimator, _) = Words(), load_parts(directory)
     source = recipe.arms()[0].source
     trained = Trained.of(estimator, [], source, estimator.split(source.shape[0], estimator.seed_))
-    best = sorted(told(trained, recipe.texts()), key=lambda one: one.share - one.precision)[:n_units]
+    best = sorted(told(trained, recipe.texts), key=lambda one: one.share - one.precision)[:n_units]
     rows = [(str(one.unit), ", ".join(one.words), one.label, f"{one.precision:.2f} ({one.share:.2f})") for one in best]
     readme = ROOT / "README.md"
     before, rest = readme.read_text(encoding="utf-8").split("<!-- words -->\n")

@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rarefire import activations, losses, penalties, preprocess, schedules, units
+    from rarefire import activations, errors, losses, penalties, preprocess, schedules, units
     from rarefire.estimators.autoencoder import SparseAutoencoder
     from rarefire.estimators.boltzmann import BernoulliRBM
     from rarefire.estimators.gradient import check_gradient
@@ -27,7 +27,7 @@ _HOMES = {
     "resume": "rarefire.resuming",
     "suggested_components": "rarefire.metrics.capacity",
 }
-_MODULES = ("activations", "losses", "penalties", "preprocess", "schedules", "units")
+_MODULES = ("activations", "errors", "losses", "penalties", "preprocess", "schedules", "units")
 
 __all__ = [
     "BernoulliRBM",
@@ -35,6 +35,7 @@ __all__ = [
     "__version__",
     "activations",
     "check_gradient",
+    "errors",
     "load",
     "losses",
     "penalties",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
@@ -37,6 +38,20 @@ class Activation(Component, ABC):
         return f != 0 if self.range is None else f > sum(self.range) / 2
 
     @property
+    def reach(self) -> tuple[float, float]:
+        """The smallest and largest value that f can take, infinite where there is none."""
+        return (-math.inf, math.inf) if self.range is None else self.range
+
+    def input_of_mean(self, total: Tensor, n: int) -> Tensor | None:
+        """The input at which f is the mean of n values whose sum is ``total``; None where f has no inverse."""
+        if self.range is None or self.rate_gain is None:
+            return None
+        low, high = self.range
+        # Half a row of either end keeps a column that is always at one of them finite.
+        rate = (((total - n * low) / (high - low)).clamp(0, n) + 0.5) / (n + 1)
+        return torch.logit(rate) / self.rate_gain
+
+    @property
     def kinks(self) -> tuple[float, ...]:
         """Inputs at which f has no slope."""
         return ()
@@ -60,6 +75,10 @@ class Identity(Activation):
     def slope(self, z: Tensor, f: Tensor) -> Tensor:
         """1."""
         return torch.ones_like(z)
+
+    def input_of_mean(self, total: Tensor, n: int) -> Tensor:
+        """The mean."""
+        return total / n
 
 
 class Sigmoid(Activation):
@@ -95,6 +114,11 @@ class Tanh(Activation):
 class ReLU(Activation):
     """f(z) = max(z, 0); active where not zero."""
 
+    @property
+    def reach(self) -> tuple[float, float]:
+        """From zero upwards."""
+        return (0.0, math.inf)
+
     def __call__(self, z: Tensor) -> Tensor:
         """max(z, 0)."""
         return torch.relu(z)
@@ -129,7 +153,7 @@ class LeakyReLU(Activation):
 
     def slope(self, z: Tensor, f: Tensor) -> Tensor:
         """1 or α."""
-        return torch.where(z > 0, 1.0, self.negative_slope).to(z.dtype)
+        return torch.where(z > 0, torch.ones_like(z), self.negative_slope)
 
     def active(self, f: Tensor) -> Tensor:
         """Where positive: below zero a unit only leaks."""
@@ -155,6 +179,11 @@ class ELU(Activation):
     def __init__(self, alpha: float = 1.0) -> None:
         self.alpha = alpha
 
+    @property
+    def reach(self) -> tuple[float, float]:
+        """From −α upwards."""
+        return (-self.alpha, math.inf)
+
     def __call__(self, z: Tensor) -> Tensor:
         """The input, or α(eᶻ − 1)."""
         return F.elu(z, self.alpha)
@@ -176,7 +205,7 @@ class ELU(Activation):
 class ThresholdedReLU(Activation):
     """f(z) = z for z > θ, else 0; active where not zero (Konda, Memisevic and Krueger 2015).
 
-    Unlike a rectifier with a bias of −θ it gives back a code that passes the threshold as a whole. The slope is taken
+    Unlike with a rectifier and a bias of −θ, a code above the threshold comes through whole. The slope is taken
     as 1 above θ and 0 below; the jump at θ itself has none.
 
     Parameters
@@ -189,6 +218,11 @@ class ThresholdedReLU(Activation):
 
     def __init__(self, threshold: float = 1.0) -> None:
         self.threshold = threshold
+
+    @property
+    def reach(self) -> tuple[float, float]:
+        """From zero upwards."""
+        return (0.0, math.inf)
 
     def __call__(self, z: Tensor) -> Tensor:
         """The input, or 0."""

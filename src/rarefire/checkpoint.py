@@ -24,8 +24,8 @@ class TrainState:
     Parameters
     ----------
     parameters, solver, average, objective : dict of Tensor
-        The model's parameters, the solver's memory (velocities), the average of parameters over epochs (empty
-        without averaging), and the objective's state (persistent chains).
+        The model's parameters, the solver's memory (velocities, moments, pairs of steps), the average of parameters
+        over epochs (empty without averaging), and the objective's state (persistent chains, running averages).
     generator : dict
         The state of the sampling generator, taken when the state is written.
     epoch, batch : int

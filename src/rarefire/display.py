@@ -43,10 +43,10 @@ class LiveProgress:
             self.console.print(f"{self.what}: {event.reason}", highlight=False, markup=False, soft_wrap=True)
 
     def _start(self, event: FitStarted) -> None:
-        self.what = event.estimator
-        at = f", going on after epoch {event.epoch}" if event.epoch else ""
+        self.what, self.pass_name = event.estimator, event.pass_name
+        at = f", going on after {event.pass_name} {event.epoch}" if event.epoch else ""
         self.console.print(
-            f"{event.estimator}: {event.n_rows} rows, {event.n_epochs} epochs{at}",
+            f"{event.estimator}: {event.n_rows} rows, {event.n_epochs} {event.pass_name}s{at}",
             highlight=False,
             markup=False,
             soft_wrap=True,
@@ -55,7 +55,7 @@ class LiveProgress:
             columns = (
                 BarColumn(bar_width=30),
                 MofNCompleteColumn(),
-                TextColumn("epochs  {task.fields[numbers]}"),
+                TextColumn(event.pass_name + "s  {task.fields[numbers]}"),
                 TimeRemainingColumn(),
             )
             self.bar = Progress(*columns, console=self.console, transient=True)
@@ -70,7 +70,7 @@ class LiveProgress:
         elif time.monotonic() - self.said >= _LINE_EVERY or epoch == event.n_epochs:
             self.said = time.monotonic()
             self.console.print(
-                f"epoch {epoch}/{event.n_epochs}  {numbers}", highlight=False, markup=False, soft_wrap=True
+                f"{self.pass_name} {epoch}/{event.n_epochs}  {numbers}", highlight=False, markup=False, soft_wrap=True
             )
 
     def close(self) -> None:

@@ -5,6 +5,10 @@ class InputError(ValueError):
     """Data, a path or an option that cannot be used as given; the command line exits with code 2."""
 
 
+class NotAtHand(InputError):
+    """Data that are on no disk and that could not be fetched."""
+
+
 class RunError(RuntimeError):
     """A run that could not go on (divergence, a directory in use); the command line exits with code 1."""
 

@@ -15,6 +15,7 @@ class FitStarted:
     epoch: int
     n_epochs: int
     n_rows: int
+    pass_name: str = "epoch"
 
 
 @dataclass(frozen=True)

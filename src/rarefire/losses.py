@@ -19,6 +19,8 @@ class ReconstructionLoss(Component, ABC):
 
     #: What the cost of a row is measured in.
     unit: ClassVar[str]
+    #: Whether the cost of a value that the output cannot reach falls without end.
+    needs_reach: ClassVar[bool] = False
 
     @abstractmethod
     def evaluate(self, x: Visible, z: Visible, output: Activation) -> tuple[PerRow, Visible]:
@@ -27,10 +29,6 @@ class ReconstructionLoss(Component, ABC):
     def unsuited(self, output: Activation) -> str:
         """Why it cannot stand behind this output layer, or an empty text where it can."""
         return ""
-
-    def range_of(self, output: Activation) -> tuple[float, float] | None:
-        """The range outside of which values can never be reconstructed; None where there is none."""
-        return output.range
 
 
 class SquaredError(ReconstructionLoss):
@@ -49,6 +47,7 @@ class BernoulliCrossEntropy(ReconstructionLoss):
     """−Σᵢ xᵢ ln x̂ᵢ + (1 − xᵢ) ln(1 − x̂ᵢ), x̂ = σ(z): for values in [0, 1], such as whether a word is there."""
 
     unit = "nats a row"
+    needs_reach = True
 
     def evaluate(self, x: Visible, z: Visible, output: Activation) -> tuple[PerRow, Visible]:
         """The cross-entropy of each row from z itself, and σ(z) − x."""

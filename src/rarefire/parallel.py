@@ -17,6 +17,8 @@ def resolve_device(device: str) -> torch.device:
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.startswith("mps"):
+        raise InputError(f"device {device!r} has no double precision, which sums are kept in; use 'cpu'")
     try:
         found = torch.device(device)
         torch.empty(0, device=found)

@@ -171,9 +171,10 @@ class KLDivergence(ActivityPenalty):
     strength : float
         β.
     averaging : float or None
-        Factor d in [0, 1) of a running average over batches, ρ̂ ← dρ̂ + (1 − d)·(mean over the batch), which then
-        takes the place of the batch's own mean: for small batches, whose means are noise. The gradient is then that
-        of a batch whose mean is the running average, 1/(1 − d) times the derivative with respect to this batch.
+        Factor d in [0, 1) of a running average over batches, in which the batch k steps back has the weight dᵏ over
+        the sum of all weights. It takes the place of the batch's own mean: for small batches, whose means are noise.
+        The gradient is then that of a batch whose mean is the running average: once many batches have passed,
+        1/(1 − d) times the derivative with respect to this batch. For autoencoders.
 
     Notes
     -----
@@ -195,8 +196,9 @@ class KLDivergence(ActivityPenalty):
 
     def evaluate(self, p: Pass) -> tuple[Scalar, Hidden]:
         """The value and its gradient, β(−ρ/ρ̂ + (1−ρ)/(1−ρ̂))/N · ∂rates/∂pre."""
-        rho, q = self.target, self._inside(p.mean(p.rates))
-        pull = -rho / q + (1 - rho) / (1 - q)
+        rho, q = self.target, p.mean(p.rates)
+        inside = self._inside(q)
+        pull = -rho / inside + (1 - rho) / (1 - inside)
         return self.strength * self.divergence(q).sum(), (self.strength / p.n) * pull * p.rate_slope
 
     def divergence(self, q: HiddenBias) -> HiddenBias:
@@ -206,9 +208,10 @@ class KLDivergence(ActivityPenalty):
 
     @staticmethod
     def _inside(q: HiddenBias) -> HiddenBias:
-        # A rate of exactly 0 or 1 is rounding: the divergence is infinite there, its gradient times the slope is not.
-        tiny = torch.finfo(q.dtype).eps
-        return q.clamp(tiny, 1 - tiny)
+        # Only a rate of almost exactly 0 or 1 is rounding: the divergence is infinite there, its gradient times the
+        # slope is not. Near 0 floats are dense, so that a unit that has fallen silent is pulled back all the same.
+        limits = torch.finfo(q.dtype)
+        return q.clamp(limits.tiny / limits.eps, 1 - limits.eps)
 
 
 class CrossEntropy(ActivityPenalty):
@@ -239,7 +242,8 @@ class CrossEntropy(ActivityPenalty):
     def evaluate(self, p: Pass) -> tuple[Scalar, Hidden]:
         """The value and its gradient, λ(r − p)/N · g, as rates are σ(g·pre)."""
         # ln(1 + eᶻ) − pz for the logit z of r, because r itself may round to 1.
-        gain = p.rate_gain or 1.0
+        if (gain := p.rate_gain) is None:
+            raise ValueError("units whose rates are no sigmoid of their input have no cross-entropy here")
         logits = gain * p.pre
         value = p.mean(F.softplus(logits) - self.target * logits).sum()
         return self.strength * value, (self.strength * gain / p.n) * (p.rates - self.target)
@@ -270,7 +274,7 @@ class L1Activity(ActivityPenalty):
 
 
 class StudentT(ActivityPenalty):
-    """Logarithm of the density of Student's t, λ times the batch's mean of Σⱼ ln(1 + hⱼ²).
+    """Minus the log-density of Student's t with one degree of freedom, λ times the batch's mean of Σⱼ ln(1 + hⱼ²).
 
     Parameters
     ----------
@@ -297,7 +301,9 @@ class StudentT(ActivityPenalty):
 
 
 class L2(WeightPenalty):
-    """λ/2 Σ w² over all weights, no bias; gradient λw. The solver multiplies it by the learning rate.
+    """λ/2 Σ w² over all weights, no bias; gradient λw, which joins that of the objective.
+
+    A step of gradient descent shrinks a weight by ηλw; Adam rescales it with the rest.
 
     Parameters
     ----------
@@ -320,7 +326,7 @@ class L2(WeightPenalty):
 
 
 class L1(WeightPenalty):
-    """λ Σ |w| over all weights, no bias; gradient λ sign(w). The solver multiplies it by the learning rate.
+    """λ Σ |w| over all weights, no bias; gradient λ sign(w), which joins that of the objective.
 
     Parameters
     ----------

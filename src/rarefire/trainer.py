@@ -115,7 +115,7 @@ class Trainer:
         batch_size = min(self.batch_size or n_rows, n_rows)
         if state.generator:
             generator.set_state(state.generator)
-        self._tell(listeners, FitStarted(self.name, state.epoch, self.n_epochs, n_rows))
+        self._tell(listeners, FitStarted(self.name, state.epoch, self.n_epochs, n_rows, self.solver.pass_name))
         saved = began = told = time.monotonic()
 
         def keep() -> None:
@@ -137,7 +137,7 @@ class Trainer:
                 state.batch += 1
                 if should_stop():
                     keep()
-                    raise Interrupted(f"stopped in epoch {state.epoch + 1} of {self.n_epochs}")
+                    raise Interrupted(f"stopped in {self.solver.pass_name} {state.epoch + 1} of {self.n_epochs}")
                 now = time.monotonic()
                 if now - saved >= save_every:
                     keep()
@@ -161,7 +161,7 @@ class Trainer:
             now = time.monotonic()
             self._tell(listeners, EpochEnded(record, self.n_epochs, now - began))
             began = now
-        state.reason = state.reason or f"all {self.n_epochs} epochs done"
+        state.reason = state.reason or f"all {self.n_epochs} {self.solver.pass_name}s done"
         keep()
         self._tell(listeners, FitEnded(state.epoch, state.reason))
         return state
@@ -198,7 +198,7 @@ class Trainer:
         else:
             state.waited += 1
         if state.waited >= self.early_stopping.patience:
-            state.reason = f"{self.early_stopping.monitor} has not improved for {state.waited} epochs"
+            state.reason = f"{self.early_stopping.monitor} has not improved for {state.waited} {self.solver.pass_name}s"
 
     def check(self, state: TrainState, record: dict[str, float] | None = None) -> None:
         """Raise RunError if a parameter, or a number of the epoch's record, is no longer finite."""
@@ -206,7 +206,9 @@ class Trainer:
         bad += [name for name, value in (record or {}).items() if not math.isfinite(value)]
         if bad:
             epoch = state.epoch + (record is None)
-            raise RunError(f"{self.name} diverged in epoch {epoch}: {bad[0]} is no longer finite{self.advice}")
+            raise RunError(
+                f"{self.name} diverged in {self.solver.pass_name} {epoch}: {bad[0]} is no longer finite{self.advice}"
+            )
 
     @staticmethod
     def _tell(listeners: Sequence[Listener], event: Any) -> None:

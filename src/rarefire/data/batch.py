@@ -24,8 +24,8 @@ class Batch:
     ----------
     source : Source
         Where they are.
-    index : slice or ndarray of int
-        Which.
+    index : ndarray of int or slice(None)
+        Which; all of them.
     device, dtype : torch.device, torch.dtype
         Where tensors go, and of which type they are; by default that of the rows.
     """
@@ -38,10 +38,9 @@ class Batch:
         dtype: torch.dtype | None = None,
     ) -> None:
         self.source = source
-        self.index = np.arange(source.shape[0])[index] if isinstance(index, slice) else index
+        self.index = index
         self.device = device
         self.dtype = dtype
-        self.rows_of_part = max(1, PART_VALUES // source.shape[1])
 
     @classmethod
     def of(cls, rows: Visible) -> Batch:
@@ -51,25 +50,27 @@ class Batch:
         return batch
 
     def __len__(self) -> int:
-        return len(self.index)
+        index = self.index
+        return len(range(self.source.shape[0])[index]) if isinstance(index, slice) else len(index)
 
     @cached_property
     def whole(self) -> Visible:
         """All rows, of shape (len(self), n_features); kept, so that a batch that is used again is read once."""
         return self._read(self.index)
 
-    @property
-    def in_parts(self) -> bool:
-        """Whether there are too many values to be worked on at once."""
-        return len(self) > self.rows_of_part
+    def rows_of_part(self, n_hidden: int) -> int:
+        """Rows of a part: at most 2**23 values of the visible, and of the hidden layer of this width."""
+        return max(1, PART_VALUES // max(self.source.shape[1], n_hidden))
 
-    def parts(self) -> Iterator[Visible]:
-        """The rows in order, in parts of at most 2**23 values each; one that is all of them is kept."""
-        if not self.in_parts:
+    def parts(self, n_hidden: int) -> Iterator[Visible]:
+        """The rows in order, in parts; one that is all of them is kept."""
+        size = self.rows_of_part(n_hidden)
+        if len(self) <= size:
             yield self.whole
             return
-        for start in range(0, len(self), self.rows_of_part):
-            yield self._read(self.index[start : start + self.rows_of_part])
+        for start in range(0, len(self), size):
+            part = slice(start, min(start + size, len(self)))
+            yield self._read(part if isinstance(self.index, slice) else self.index[part])
 
-    def _read(self, index: NDArray[np.int64]) -> Tensor:
+    def _read(self, index: slice | NDArray[np.int64]) -> Tensor:
         return tensor_of(self.source.rows(index), self.device).to(self.dtype)

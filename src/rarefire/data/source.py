@@ -100,6 +100,12 @@ class Source(ABC):
         return _Subset(self, index)
 
 
+def extremes(source: Source) -> tuple[float, float]:
+    """The smallest and the largest value."""
+    pairs = [(float(rows.min()), float(rows.max())) for rows in source.batches()]
+    return min(low for low, _ in pairs), max(high for _, high in pairs)
+
+
 class ArraySource(Source):
     """An array in memory, a memory map or a SciPy CSR matrix.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,12 +12,12 @@ from numpy.typing import NDArray
 from rarefire.activations import Activation, Identity, Sigmoid
 from rarefire.arguments import Choice, Either, Free, Number, Part, Rule, Whole
 from rarefire.checkpoint import TrainState
-from rarefire.data.source import Source
+from rarefire.data.source import Source, extremes
 from rarefire.errors import InputError
 from rarefire.estimators.base import SparseLearner
 from rarefire.estimators.keeping import part_or
 from rarefire.estimators.module import TorchModel
-from rarefire.losses import BernoulliCrossEntropy, ReconstructionLoss, SquaredError
+from rarefire.losses import ReconstructionLoss, SquaredError
 from rarefire.metrics import metric
 from rarefire.metrics.activity import active_count, share_of_zeros, unit_activity
 from rarefire.models.autoencoder import Autoencoder
@@ -119,12 +120,13 @@ class SparseAutoencoder(SparseLearner):
     running_mean_, running_weight_ : ndarray of shape (n_components,) and (1,)
         Weighted sum of the batches' mean rates, and of the weights; only for a penalty with ``averaging``.
     history_ : list of dict
-        One record an epoch: ``objective`` and its terms ``reconstruction``, ``penalty`` and ``weight_decay``, as the
-        batches passed; on at most 1000 rows of each part, without dropout, ``cost``, ``zeros`` (share of codes that
-        are exactly zero), ``active_mean`` and ``active_max`` (active units of one row), and with held-out rows
-        ``validation_cost``; then the solver's settings.
+        One record an epoch or iteration: ``objective`` and its terms ``reconstruction``, ``penalty`` and
+        ``weight_decay``, as the batches passed, or of the parameters that "lbfgs" ended with; on at most 1000 rows of
+        each part, without dropout, ``cost``, ``active_mean`` and ``active_max`` (active units of one row), with
+        held-out rows ``validation_cost``, and ``zeros`` (share of codes that are exactly zero, of held-out rows where
+        there are any); then the solver's settings.
     n_iter_ : int
-        Epochs done.
+        Epochs, or iterations of "lbfgs", done.
     seed_ : int
         The integer that ``random_state`` was turned into.
     validation_indices_ : ndarray of int
@@ -270,7 +272,10 @@ class SparseAutoencoder(SparseLearner):
         ).parameters
         parameters["encoder_weight"] *= self.init_scale
         if self.init_output == "mean":
-            parameters["decoder_bias"] = self._input_of_the_mean(train).to(dtype)
+            total = torch.from_numpy(sum(rows.sum(axis=0, dtype=np.float64) for rows in train.batches()))
+            bias = self._layers()["output"].input_of_mean(total, train.shape[0])
+            assert bias is not None  # check_arguments refuses an output that has none
+            parameters["decoder_bias"] = bias.to(dtype)
         return parameters
 
     def _input_of_the_mean(self, train: Source) -> torch.Tensor:
@@ -295,11 +300,11 @@ class SparseAutoencoder(SparseLearner):
     def _check_fitted_shapes(self, n_features: int) -> None:
         super()._check_fitted_shapes(n_features)
         self._check_unchanged()
-        for name, part in self._layers().items():
-            if part != getattr(self, f"{name}_"):
+        for name in ("activation_", "output_", "loss_"):
+            if (part := self.parts()[name]) != getattr(self, name):
                 raise InputError(
-                    f"the model was fitted with {name}={getattr(self, f'{name}_')!r}, which is {part!r} now; set it "
-                    "back, or fit a clone"
+                    f"the model was fitted with {name.rstrip('_')}={getattr(self, name)!r}, which is {part!r} now; set "
+                    "it back, or fit a clone"
                 )
 
     def _check_unchanged(self) -> None:
@@ -382,10 +387,8 @@ class SparseAutoencoder(SparseLearner):
         parts = self.parts()
         if reason := parts["loss_"].unsuited(parts["output_"]):
             raise InputError(f"loss={parts['loss_']!r} {reason}")
-        if self.init_output == "mean" and parts["output_"].rate_gain is None and type(parts["output_"]) is not Identity:
-            raise InputError(
-                f"init_output='mean' is for outputs that can be inverted, not {parts['output_']!r}; use 'zero'"
-            )
+        if self.init_output == "mean" and parts["output_"].input_of_mean(torch.zeros(1), 1) is None:
+            raise InputError(f"init_output='mean' is for outputs with an inverse, not {parts['output_']!r}; use 'zero'")
         if self.solver != "sgd" and self.momentum != 0:
             raise InputError(
                 f"momentum={self.momentum!r} belongs to solver='sgd', not to {self.solver!r}; leave it at 0"
@@ -404,7 +407,7 @@ class SparseAutoencoder(SparseLearner):
                     f"solver='lbfgs' {why}, so {name}={getattr(self, name)!r} has no meaning; leave it at {free}, or "
                     "use solver='adam'"
                 )
-        if isinstance(self.batch_size, int):
+        if self.batch_size not in ("auto", None):
             raise InputError(
                 f"solver='lbfgs' takes all rows in every iteration, so batch_size={self.batch_size} has no meaning; "
                 "leave it at 'auto', or use solver='adam'"
@@ -418,10 +421,10 @@ class SparseAutoencoder(SparseLearner):
     def check_values(self, source: Source) -> str | None:
         """A sentence if values lie where no reconstruction can reach, else None."""
         parts = self.parts()
-        if (bounds := parts["loss_"].range_of(parts["output_"])) is None:
+        bounds = parts["output_"].reach
+        if not any(map(math.isfinite, bounds)):
             return None
-        low = min(float(rows.min()) for rows in source.batches())
-        high = max(float(rows.max()) for rows in source.batches())
+        low, high = extremes(source)
         if low >= bounds[0] and high <= bounds[1]:
             return None
         return (
@@ -433,7 +436,7 @@ class SparseAutoencoder(SparseLearner):
     @property
     def refuses_values(self) -> bool:
         """Whether a value out of reach would let the cost fall without end."""
-        return isinstance(self.parts()["loss_"], BernoulliCrossEntropy)
+        return self.parts()["loss_"].needs_reach
 
     # Measuring --------------------------------------------------------------------------------------------------
 
@@ -458,15 +461,13 @@ class SparseAutoencoder(SparseLearner):
         active = active_count(model.activation.active(codes).cpu().numpy())
         record = {
             "cost": self._costs(model, train, codes).mean().item(),
-            "zeros": share_of_zeros(codes.cpu().numpy()),
             "active_mean": active.mean,
             "active_max": active.maximum,
         }
         if held_out is not None:
             codes = model.encode(held_out)
             record["validation_cost"] = self._costs(model, held_out, codes).mean().item()
-            record["zeros"] = share_of_zeros(codes.cpu().numpy())
-        return record
+        return {**record, "zeros": share_of_zeros(codes.cpu().numpy())}
 
     def measure(self, train: Source, held_out: Source | None) -> list[dict[str, Any]]:
         """Costs, explained variance and activity on all rows of both parts, as entries of ``metrics.json``."""
@@ -502,8 +503,7 @@ class SparseAutoencoder(SparseLearner):
         units = unit_activity(self.codes_and_active(rows) for rows in train.batches())
         if (bounds := self._rate_range()) is not None:
             rates = (units.mean_code - bounds[0]) / (bounds[1] - bounds[0])
-            text = "mean rate of the units over training rows, which the penalty holds to its target"
-            entries.append(metric("mean_rate", rates.mean(), "", text))
+            entries.append(metric("mean_rate", rates.mean(), "", "mean rate of the units over training rows"))
         meaning = "rate above 0.5" if bounds is not None else "not zero, or above it for units that leak"
         return [
             *entries,

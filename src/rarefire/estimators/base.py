@@ -69,7 +69,7 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
     @property
     @abstractmethod
     def n_epochs(self) -> int:
-        """Passes over the training rows, at the most."""
+        """Epochs, or iterations of a solver that takes all rows in each, at the most."""
 
     @abstractmethod
     def _model_of(self, parameters: Tensors, *, fitted: bool = False) -> Any:
@@ -296,8 +296,8 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
     def partial_fit(self, X: Any, y: Any = None) -> Any:
         """Make one update on all rows of ``X`` together.
 
-        The first call draws the initial weights; every later one goes on with the velocity, the chains and the
-        random numbers of the one before.
+        The first call draws the initial weights; every later one goes on with the solver's memory, the objective's
+        state (chains, running averages) and the random numbers of the one before.
 
         Parameters
         ----------
@@ -313,7 +313,8 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
         Raises
         ------
         InputError
-            If an argument speaks of the whole course of a fit (a schedule, averaging), which has no meaning here.
+            If an argument speaks of the whole course of a fit (a schedule, averaging), which has no meaning here, or
+            the solver needs all rows in every step.
         RunError
             If the weights are no longer finite.
         """

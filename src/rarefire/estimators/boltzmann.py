@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_array
 
 from rarefire.arguments import Choice, Free, Number, Part, Rule, Whole
 from rarefire.checkpoint import TrainState
-from rarefire.data.source import Source
+from rarefire.data.source import Source, extremes
 from rarefire.errors import InputError
 from rarefire.estimators.base import SparseLearner
 from rarefire.estimators.keeping import part_or
@@ -306,10 +306,21 @@ class BernoulliRBM(SparseLearner):
     def _rate_range(self) -> tuple[float, float]:
         return Bernoulli.support
 
+    def check_arguments(self) -> None:
+        """Refuse arguments that cannot be used.
+
+        Raises
+        ------
+        InputError
+            For the first that cannot.
+        """
+        super().check_arguments()
+        if self.penalty is not None and self.penalty.averaging is not None:
+            raise InputError(f"{self.penalty!r} keeps a running average, which a machine does not; set averaging=None")
+
     def check_values(self, source: Source) -> str | None:
         """A sentence if values lie outside [0, 1], which binary units cannot take, else None."""
-        low = min(float(rows.min()) for rows in source.batches())
-        high = max(float(rows.max()) for rows in source.batches())
+        low, high = extremes(source)
         if low >= 0 and high <= 1:
             return None
         return (

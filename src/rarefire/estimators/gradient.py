@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from sklearn.base import clone
 
 from rarefire.data.batch import Batch
 from rarefire.errors import InputError
@@ -55,6 +56,8 @@ def check_gradient(estimator: SparseLearner, X: Any, *, max_entries: int | None 
     """
     estimator.check_arguments()
     fitted = hasattr(estimator, "components_")
+    if not fitted:
+        estimator = clone(estimator)  # which validation of the rows may leave its marks on
     source = estimator.source_of(X, reset=not fitted)
     seed = estimator.seed_ if fitted else integer_seed(estimator.random_state)
     if fitted:
@@ -89,4 +92,5 @@ def check_gradient(estimator: SparseLearner, X: Any, *, max_entries: int | None 
         [sum(w * value_at(name, index, k * step) for k, w in weights) / (12 * step) for name, index in entries],
         dtype=torch.float64,
     )
-    return float((exact - numeric).norm() / (exact + numeric).norm())
+    total = (exact + numeric).norm()
+    return float((exact - numeric).norm() / total) if total > 0 else 0.0

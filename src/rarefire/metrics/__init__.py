@@ -1,4 +1,4 @@
-"""Pure functions that measure: cost, activity, likelihood, edge-likeness."""
+"""Pure functions that measure: cost, activity, likelihood, edge-likeness, coherence, average precision."""
 
 from __future__ import annotations
 
@@ -41,6 +41,11 @@ def against(
         # Rounding in the last place must not decide.
         "within": bool(excess <= tolerance * (1 + 1e-12)),
     }
+
+
+def median_of(fits: Sequence[dict[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """Each entry's median over fits that have the same entries, by name."""
+    return {name: median([fit[name] for fit in fits]) for name in fits[0]}
 
 
 def median(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -1,13 +1,15 @@
 """Which units are active, dead or always on: each definition stands here, once.
 
 Active
-    sampled on, for the units of a machine; non-zero, for ReLU and its kin; rate above 0.5, for sigmoid and tanh.
+    sampled on, for the units of a machine; non-zero, for ReLU and thresholded units; above zero, for units that leak
+    below it (leaky ReLU, ELU); rate above 0.5, for sigmoid and tanh.
 Dead
     never active on any training row; for machines, never E[h|v] > 0.5.
 Always on
     active on every training row; for machines, E[h|v] > 0.5 on every row.
 Zeros
-    the share of exact zeros among the codes of the held-out rows, dead units included.
+    the share of exact zeros among the codes of the held-out rows (the training rows where none are held out), dead
+    units included.
 """
 
 from __future__ import annotations

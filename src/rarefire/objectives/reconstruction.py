@@ -50,11 +50,12 @@ class Reconstruction(Objective):
     def evaluate(self, model: Autoencoder, batch: Batch, state: Tensors, generator: Generator) -> tuple[Loss, Tensors]:
         """J and its gradient over a batch; ``state`` holds the running averages of the penalty, if it has any."""
         n = len(batch)
+        width = len(model.encoder_bias)
         averages = Averages(self.penalty.averaging, state)
-        if batch.in_parts and not isinstance(self.penalty, NoPenalty):
+        if n > batch.rows_of_part(width) and not isinstance(self.penalty, NoPenalty):
             # The penalty needs averages over all parts before it can say what it adds to the gradient of any.
             drawn = generator.state()
-            for x in batch.parts():
+            for x in batch.parts(width):
                 kept, _ = self._draw(model, x, generator)
                 self.penalty.evaluate(model.look(_thinned(x, kept), average=averages.collect))
                 averages.rewind()
@@ -65,7 +66,7 @@ class Reconstruction(Objective):
         decoder = "encoder_weight" if model.decoder_weight is None else "decoder_weight"
         cost = torch.zeros((), dtype=torch.float64, device=model.device)
         sparsity = torch.zeros_like(cost)
-        for x in batch.parts():
+        for x in batch.parts(width):
             input_kept, code_kept = self._draw(model, x, generator)
             seen = _thinned(x, input_kept)
             p = model.look(seen, average=averages, n_batch=n)
@@ -156,6 +157,8 @@ class Averages:
         self._asked += 1
         if self.decay is None:
             return mean
+        if self._asked > 1:
+            raise ValueError("a penalty with a running average may ask for one average only")
         d = self.decay
         weight = d * self.before["running_weight"] + (1 - d)
         total = d * self.before["running_mean"] + (1 - d) * mean

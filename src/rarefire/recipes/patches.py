@@ -18,6 +18,7 @@ ranks of its activations are compared with those of the input's cosine to its we
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -33,7 +34,7 @@ from rarefire.data.images import extract_patches, grey_images, halve, whiten_ima
 from rarefire.data.source import ArraySource, Description, Source
 from rarefire.estimators.autoencoder import SparseAutoencoder
 from rarefire.estimators.gradient import check_gradient
-from rarefire.metrics import against, gabor, median, metric
+from rarefire.metrics import against, gabor, median_of, metric
 from rarefire.penalties import L2, KLDivergence
 from rarefire.preprocess import ClipRescale, RemoveMean
 from rarefire.random import Generator
@@ -124,7 +125,7 @@ class Patches(Recipe):
 
     def arms(self) -> list[Arm]:
         """For each seed one fit with whitening, then one without."""
-        images = [halve(image) for image in grey_images(self.source)]
+        images, _ = photographs(self.source)
         arms = []
         for whitened in (True, False):
             name = "whitened" if whitened else "plain"
@@ -138,7 +139,7 @@ class Patches(Recipe):
     def _rows(self, images: Sequence[NDArray[np.float64]], whitened: bool, seed: int) -> Source:
         # The same seed gives the same places in the whitened and in the plain photographs.
         patches = extract_patches(images, self.side, self.n_patches, Generator(seed, "patches"))
-        name = "scikit-learn's two photographs" if self.source is None else Path(self.source).name
+        _, name = photographs(self.source)
         notes = f"grey, halved in size, {'1/f-whitened' if whitened else 'not whitened'}, patches at random places"
         description = Description(name, "image", (self.side, self.side), notes=notes)
         # In double precision, as the source's own tool computes.
@@ -160,10 +161,7 @@ class Patches(Recipe):
                     "explanation": f"without whitening: {entry['explanation']}",
                 }
         if self.check_gradient:
-            first = whitened[0]
-            gap = check_gradient(first.estimator, first.train.rows(slice(0, 100)))
-            text = "‖g − g′‖/‖g + g′‖ of the gradient and central differences, on 100 patches"
-            entries["gradient_gap"] = metric("gradient_gap", gap, "", text)
+            entries["gradient_gap"] = gradient_gap(whitened[0])
         return list(entries.values())
 
     def pictures(self, trained: Sequence[Trained], metrics: Sequence[dict[str, Any]]) -> list[Picture]:
@@ -190,6 +188,19 @@ class Patches(Recipe):
         ]
 
 
+@lru_cache(maxsize=1)
+def photographs(source: str | None) -> tuple[list[NDArray[np.float64]], str]:
+    """The photographs of a folder, or scikit-learn's two, in grey and halved in size; and what they are called."""
+    name = "scikit-learn's two photographs" if source is None else Path(source).name
+    return [halve(image) for image in grey_images(source)], name
+
+
+def gradient_gap(trained: Trained) -> dict[str, Any]:
+    """The entry that compares the gradient with differences."""
+    gap = check_gradient(trained.estimator, trained.train.rows(slice(0, 100)))
+    return metric("gradient_gap", gap, "", "‖g − g′‖/‖g + g′‖ of the gradient and central differences, on 100 rows")
+
+
 def measure_fit(trained: Trained) -> dict[str, dict[str, Any]]:
     """What one fit is judged by, by name."""
     estimator, shape = trained.estimator, trained.train.description.shape
@@ -201,7 +212,7 @@ def measure_fit(trained: Trained) -> dict[str, dict[str, Any]]:
         entries["edges"] = metric("edges", share, "share", text)
     found = rank_correlations(trained)
     texts = {
-        "cosine_correlation": "rank correlation of a unit's activation with the patch's cosine to its weights, mean",
+        "cosine_correlation": "size of the rank correlation of activation and the patch's cosine to the weights, mean",
         "norm_correlation": "size of the rank correlation with the patch's norm (its contrast), mean over units",
         "cosine_correlation_towards": "as cosine_correlation, over patches on the unit's side alone (cosine above 0)",
         "norm_correlation_towards": "as norm_correlation, over those patches",
@@ -212,7 +223,7 @@ def measure_fit(trained: Trained) -> dict[str, dict[str, Any]]:
     return entries
 
 
-def rank_correlations(trained: Trained) -> dict[str, NDArray[np.float64]]:
+def rank_correlations(trained: Trained) -> dict[str, Any]:
     """For each unit Spearman's correlation of its activation with cosine and norm of the patches, by metric.
 
     A patch is taken about mid-grey, as it differs from an empty one: the model sees it on a constant of 0.5, which
@@ -232,11 +243,6 @@ def rank_correlations(trained: Trained) -> dict[str, NDArray[np.float64]]:
                 value = np.corrcoef(rankdata(code[chosen]), rankdata(other[chosen]))[0, 1]
                 found.setdefault(f"{name}_correlation{end}", []).append(value)
     return {**{name: np.array(values) for name, values in found.items()}, "norm_spread": norms.std() / norms.mean()}
-
-
-def median_of(fits: Sequence[dict[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
-    """Each entry's median over fits that have the same entries."""
-    return {name: median([fit[name] for fit in fits]) for name in fits[0]}
 
 
 def correlation_chart(whitened: Sequence[Trained], plain: Sequence[Trained]) -> Figure:

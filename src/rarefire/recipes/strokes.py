@@ -18,11 +18,10 @@ from rarefire.arguments import Free, Rule, Whole
 from rarefire.data.datasets import MNIST, Digits
 from rarefire.data.open import open_source
 from rarefire.data.source import Source
-from rarefire.errors import InputError
-from rarefire.estimators.gradient import check_gradient
-from rarefire.metrics import against, metric
+from rarefire.errors import NotAtHand
+from rarefire.metrics import against
 from rarefire.recipes import Arm, Recipe
-from rarefire.recipes.patches import autoencoder_of_source
+from rarefire.recipes.patches import autoencoder_of_source, gradient_gap
 from rarefire.runs import Picture, Trained
 
 TARGET = 0.1
@@ -94,7 +93,7 @@ class Strokes(Recipe):
             return open_source(self.source)
         try:
             return MNIST().open()
-        except InputError:  # neither at hand nor to be had; the data's name on the page says which these are
+        except NotAtHand:  # neither at hand nor to be had; the data's name on the page says which these are
             return Digits().open()
 
     def measure(self, trained: Sequence[Trained]) -> list[dict[str, Any]]:
@@ -103,9 +102,7 @@ class Strokes(Recipe):
         entries = {entry["name"]: entry for entry in one.estimator.measure(one.train, one.held_out)}
         entries["mean_rate"] = against(entries["mean_rate"], TARGET, self.document, tolerance=0.02)
         if self.check_gradient:
-            gap = check_gradient(one.estimator, one.train.rows(slice(0, 100)))
-            text = "‖g − g′‖/‖g + g′‖ of the gradient and central differences, on 100 digits"
-            entries["gradient_gap"] = metric("gradient_gap", gap, "", text)
+            entries["gradient_gap"] = gradient_gap(one)
         return list(entries.values())
 
     def pictures(self, trained: Sequence[Trained], metrics: Sequence[dict[str, Any]]) -> list[Picture]:

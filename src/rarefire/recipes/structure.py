@@ -14,7 +14,6 @@ and on patches alike.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,13 +23,14 @@ from sklearn.decomposition import PCA
 
 from rarefire import plots
 from rarefire.arguments import Free, Number, Rule, Whole
-from rarefire.data.images import extract_patches, grey_images, halve
+from rarefire.data.images import extract_patches
 from rarefire.data.source import ArraySource, Description, Source
 from rarefire.estimators.autoencoder import SparseAutoencoder
 from rarefire.metrics import metric
 from rarefire.penalties import L2, ActivityPenalty, KLDivergence, NoPenalty
 from rarefire.random import Generator
 from rarefire.recipes import Arm, Recipe
+from rarefire.recipes.patches import photographs
 from rarefire.runs import Picture, Trained
 
 SIDE = 10
@@ -92,7 +92,8 @@ class Structure(Recipe):
 
     def arms(self) -> list[Arm]:
         """Patches and noise, each with the bottleneck and with sparse units."""
-        patches, noise = self._patches(), self._noise()
+        patches = self._patches()
+        noise = self._noise(patches)
         models: dict[str, tuple[int, ActivityPenalty, float]] = {
             "sparse": (self.n_sparse, KLDivergence(target=0.05, strength=3.0), self.sparse_decay),
             "bottleneck": (self.n_bottleneck, NoPenalty(), 1e-5),
@@ -115,16 +116,15 @@ class Structure(Recipe):
         )
 
     def _patches(self) -> Source:
-        images = [halve(image) for image in grey_images(self.source)]
+        images, name = photographs(self.source)
         rows = extract_patches(images, SIDE, self.n_samples, Generator(self.seed, "patches")).astype(np.float64)
         rows -= rows.mean(axis=1, keepdims=True)
         rows /= rows.std()
-        name = "scikit-learn's two photographs" if self.source is None else Path(self.source).name
         notes = "grey, halved in size, mean of each patch removed, divided by one number to a variance of 1"
         return ArraySource(rows, Description(name, "image", (SIDE, SIDE), notes=notes))
 
-    def _noise(self) -> Source:
-        deviations = self._patches().rows(slice(None)).std(axis=0)
+    def _noise(self, patches: Source) -> Source:
+        deviations = patches.rows(slice(None)).std(axis=0)
         draws = Generator(self.seed, "noise").normal((self.n_samples, SIDE**2), torch.float64).numpy()
         notes = "independent normal numbers with the variances of the patches' pixels"
         return ArraySource(draws * deviations, Description("noise", "image", (SIDE, SIDE), notes=notes))

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -32,10 +33,10 @@ from rarefire.data.checks import reading
 from rarefire.data.datasets import film_plots, newsgroup_posts
 from rarefire.data.source import Source
 from rarefire.data.text import bag_of_words, text_lines, text_source
-from rarefire.errors import InputError
+from rarefire.errors import InputError, NotAtHand
 from rarefire.estimators.autoencoder import SparseAutoencoder
 from rarefire.losses import BernoulliCrossEntropy
-from rarefire.metrics import against, median, metric
+from rarefire.metrics import against, median_of, metric
 from rarefire.metrics.coherence import npmi, top_words
 from rarefire.metrics.precision import average_precision
 from rarefire.penalties import L2, ActivityPenalty, NoPenalty, StudentT, TargetMean
@@ -109,7 +110,7 @@ class Words(Recipe):
 
     def arms(self) -> list[Arm]:
         """For each kind one fit for each seed; the sparse ones first."""
-        texts = self.texts()
+        texts = self.texts
         arms = []
         sources: dict[int, Source] = {}
         for kind in KINDS:
@@ -146,6 +147,7 @@ class Words(Recipe):
             random_state=seed,
         )
 
+    @cached_property
     def texts(self) -> Texts:
         """The documents, with their labels."""
         if self.source is not None:
@@ -157,19 +159,17 @@ class Words(Recipe):
         try:
             films = film_plots()
             return Texts(films.documents, films.genres, "movies")
-        except InputError:  # not at hand; the data's name on the page says which these are
+        except NotAtHand:  # not at hand; the data's name on the page says which these are
             posts = newsgroup_posts()
             return Texts(posts.documents, [{label} for label in posts.labels], "newsgroups")
 
     def measure(self, trained: Sequence[Trained]) -> list[dict[str, Any]]:
         """For each kind zeros, cost, dead units, coherence and prediction of labels, medians over the seeds."""
-        texts = self.texts()
+        texts = self.texts
         entries: dict[str, dict[str, Any]] = {}
         for place, kind in enumerate(KINDS):
             group = trained[place * self.repeats : (place + 1) * self.repeats]
-            fits = [measure_fit(one, texts) for one in group]
-            for name in fits[0]:
-                entry = median([fit[name] for fit in fits])
+            for name, entry in median_of([measure_fit(one, texts) for one in group]).items():
                 entries[f"{kind}_{name}"] = {**entry, "name": f"{kind}_{name}"}
         for name, figure in (("rectified_zeros", 0.10), ("penalised_zeros", 0.56)):
             entries[name] = against(entries[name], figure, self.document, tolerance=0.05)
@@ -177,7 +177,7 @@ class Words(Recipe):
 
     def pictures(self, trained: Sequence[Trained], metrics: Sequence[dict[str, Any]]) -> list[Picture]:
         """Every unit's words and label, and how zeros and cost go together over the epochs."""
-        texts, first = self.texts(), trained[0]
+        texts, first = self.texts, trained[0]
         chosen = [trained[place * self.repeats] for place in range(len(KINDS))]
         return [
             Picture(
@@ -191,7 +191,12 @@ class Words(Recipe):
 
 def words_of_training(texts: Texts, train: NDArray[np.int64]) -> Source:
     """All documents as bags of the words that the training documents have."""
-    _, words = bag_of_words([texts.documents[row] for row in train], where=texts.name)
+    matrix, words = bag_of_words([texts.documents[row] for row in train], where=texts.name)
+    if len(telling(np.diff(matrix.tocsc().indptr) / len(train))) < 2:
+        raise InputError(
+            f"{texts.name} has fewer than two words that are in {FEWEST:.0%} to {MOST:.0%} of its documents, by which "
+            "units could be told; give more documents, or longer ones"
+        )
     source = text_source(texts.documents, texts.name, words)
     source.description = replace(source.description, notes=f"{source.description.notes} by the training documents")
     return source
@@ -213,17 +218,22 @@ def measure_fit(trained: Trained, texts: Texts) -> dict[str, dict[str, Any]]:
     if texts.labels:
         _, precision, share = best_labels(trained, texts)
         text = "average precision on held-out documents of the label that a unit predicts best in training, mean"
-        entries["label_precision"] = metric("label_precision", precision.mean(), "", text)
+        entries["label_precision"] = metric("label_precision", np.nanmean(precision), "", text)
         text = "the same of a score that says nothing: those labels' shares of the held-out documents"
         entries["label_share"] = metric("label_share", share.mean(), "", text)
     return entries
+
+
+def telling(share: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The columns of the words that are neither too rare nor too common, by their shares of documents."""
+    return np.flatnonzero((share >= FEWEST) & (share <= MOST))
 
 
 def telling_words(trained: Trained) -> NDArray[np.int64]:
     """The columns of each unit's top words among those that tell something, of shape (n_units, N_WORDS or fewer)."""
     counts = sum(rows.sum(axis=0, dtype=np.float64) for rows in trained.train.batches())
     share = np.asarray(counts) / trained.train.shape[0]
-    candidates = np.flatnonzero((share >= FEWEST) & (share <= MOST))
+    candidates = telling(share)
     return candidates[top_words(trained.estimator.components_[:, candidates], min(N_WORDS, len(candidates)))]
 
 

@@ -41,7 +41,6 @@ class Adam(Solver):
         """Averages of zero for every parameter, and no steps."""
         first = {f"first/{name}": torch.zeros_like(value) for name, value in parameters.items()}
         second = {f"second/{name}": torch.zeros_like(value) for name, value in parameters.items()}
-        # Not on the parameters' device: reading it there would make every step wait for the one before.
         return {**first, **second, "steps": torch.zeros((), dtype=torch.int64)}
 
     def step(self, evaluate: Evaluate, parameters: Tensors, state: Tensors, progress: float) -> tuple[Loss, Tensors]:

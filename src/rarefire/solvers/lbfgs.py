@@ -91,6 +91,7 @@ class LBFGS(Solver):
     """
 
     full_batch: ClassVar[bool] = True
+    pass_name: ClassVar[str] = "iteration"
     rules: ClassVar[dict[str, Rule]] = {"memory": Whole(1)}
 
     def __init__(self, memory: int = 20) -> None:
@@ -287,7 +288,7 @@ def value_of(loss: Loss) -> float:
     if loss.value is None:
         raise InputError(
             "LBFGS needs an objective with a value, and this one has gradients only, as contrastive divergence does; "
-            "use SGD or Adam"
+            "use solver='adam'"
         )
     return loss.value
 
