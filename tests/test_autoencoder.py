@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -592,3 +593,30 @@ def test_check_gradient_notices_a_wrong_gradient_and_refuses_estimates():
         gc.collect()
     with pytest.raises(InputError, match="estimate"):
         rf.check_gradient(rf.BernoulliRBM(n_components=3), DIGITS[:30])
+
+
+def test_check_gradient_refuses_to_check_nothing():
+    for settings in ({"max_entries": 0}, {"step": 0.0}):
+        with pytest.raises(InputError, match="must be"):
+            rf.check_gradient(of_source(), DIGITS[:5], **settings)
+
+
+@pytest.mark.parametrize(
+    "X", [np.full((100, 10), 0.5), 1e-6 * DIGITS[:100], DIGITS[:1]], ids=["constant", "tiny", "one row"]
+)
+def test_float32_comes_as_far_as_float64_on_data_that_are_almost_nothing(X):
+    estimator = of_source(output=None, weight_decay=NoPenalty(), max_iter=150).fit(X.astype(np.float32))
+    objective = estimator.history_[-1]["objective"]
+    assert 0 <= objective < 1e-7
+    assert estimator.stop_reason_
+
+
+def test_records_of_wide_rows_take_few_of_them():
+    X = sp.random_array((300, 200_000), density=1e-4, format="csr", rng=np.random.default_rng(0), dtype=np.float32)
+    settings = {"n_components": 2, "penalty": NoPenalty(), "max_iter": 1, "batch_size": 10, "random_state": 0}
+    tracemalloc.start()
+    rf.SparseAutoencoder(**settings, validation_fraction=0.3).fit(X)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # NumPy's part of the peak: a batch of rows; those of the record would be 160 MB if they were all taken.
+    assert peak < 60e6

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from rarefire.artifact import RunDirectory
-from rarefire.display import number
+from rarefire.display import beside, number
 from rarefire.estimators.load import load_parts
 from rarefire.recipes.words import Words, told
 from rarefire.runs import Trained
@@ -271,7 +271,7 @@ def section(experiment: Experiment) -> list[str]:
     spec = directory.spec()
     rows = []
     for entry in directory.metrics():
-        published = number(entry["published"]) if "published" in entry else ""
+        published = beside(entry)
         verdict = {True: "yes", False: "**no**", None: ""}[entry.get("within")]
         rows.append(
             [f"`{entry['name']}`", number(entry["value"]), published, verdict, entry["unit"], entry["explanation"]]
@@ -284,7 +284,7 @@ def section(experiment: Experiment) -> list[str]:
         "",
         f"`rarefire run {' '.join(experiment.arguments)}`, {seconds / 60:.1f} minutes of training.",
         "",
-        *table(("figure", "ours", "published", "within", "unit", "what it is"), rows),
+        *table(("figure", "ours", "published or expected", "within", "unit", "what it is"), rows),
         "",
     ]
     for name in experiment.pictures:

@@ -121,18 +121,23 @@ def sparkline(values: list[float], width: int = 60) -> str:
 def metrics_table(entries: list[dict[str, Any]]) -> Table:
     """The entries of ``metrics.json`` with the published figures beside them."""
     table = Table(box=None, pad_edge=False)
-    published = any("published" in entry for entry in entries)
-    for header in ("metric", "value", *(("published", "") if published else ()), "unit"):
+    published = any("within" in entry for entry in entries)
+    for header in ("metric", "value", *(("published or expected", "") if published else ()), "unit"):
         # A name that is cut off cannot be looked up, so that where room is short the units are folded.
-        justify = "right" if header in ("value", "published") else "left"
+        justify = "right" if header in ("value", "published or expected") else "left"
         table.add_column(header, justify=justify, no_wrap=header != "unit", overflow="fold")  # type: ignore[arg-type]
     for entry in entries:
         cells = [escape(entry["name"]), number(entry["value"])]
         if published:
             verdict = {True: "within", False: "NOT within", None: ""}[entry.get("within")]
-            cells += [number(entry["published"]) if "published" in entry else "", verdict]
+            cells += [beside(entry), verdict]
         table.add_row(*cells, escape(entry.get("unit", "")))
     return table
+
+
+def beside(entry: dict[str, Any]) -> str:
+    """What stands beside a figure: the published one, what was expected, or nothing."""
+    return number(entry["published"]) if "published" in entry else str(entry.get("expected", ""))
 
 
 def number(value: float) -> str:

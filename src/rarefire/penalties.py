@@ -156,7 +156,7 @@ class TargetMean(ActivityPenalty):
     def evaluate(self, p: Pass) -> tuple[Scalar, Hidden]:
         """The value and its gradient, 2K(s̄ − t)/N · ∂codes/∂pre."""
         gap = p.mean(p.codes) - self.target
-        return self.strength * (gap**2).sum(), (2 * self.strength / p.n) * gap * p.slope
+        return self.strength * (gap**2).sum(dtype=torch.float64), (2 * self.strength / p.n) * gap * p.slope
 
 
 class KLDivergence(ActivityPenalty):
@@ -196,10 +196,11 @@ class KLDivergence(ActivityPenalty):
 
     def evaluate(self, p: Pass) -> tuple[Scalar, Hidden]:
         """The value and its gradient, β(−ρ/ρ̂ + (1−ρ)/(1−ρ̂))/N · ∂rates/∂pre."""
+        # The value in double precision: near the target its two logarithms all but cancel.
         rho, q = self.target, p.mean(p.rates)
         inside = self._inside(q)
         pull = -rho / inside + (1 - rho) / (1 - inside)
-        return self.strength * self.divergence(q).sum(), (self.strength / p.n) * pull * p.rate_slope
+        return self.strength * self.divergence(q.double()).sum(), (self.strength / p.n) * pull * p.rate_slope
 
     def divergence(self, q: HiddenBias) -> HiddenBias:
         """KL(ρ‖ρ̂) of each mean rate ρ̂ = ``q``, of shape (hidden,), without β."""
@@ -245,7 +246,7 @@ class CrossEntropy(ActivityPenalty):
         if (gain := p.rate_gain) is None:
             raise ValueError("units whose rates are no sigmoid of their input have no cross-entropy here")
         logits = gain * p.pre
-        value = p.mean(F.softplus(logits) - self.target * logits).sum()
+        value = p.mean(F.softplus(logits) - self.target * logits).sum(dtype=torch.float64)
         return self.strength * value, (self.strength * gain / p.n) * (p.rates - self.target)
 
 
@@ -270,7 +271,9 @@ class L1Activity(ActivityPenalty):
 
     def evaluate(self, p: Pass) -> tuple[Scalar, Hidden]:
         """The value and its gradient, λ sign(h)/N · ∂codes/∂pre."""
-        return self.strength * p.mean(p.codes.abs()).sum(), (self.strength / p.n) * p.codes.sign() * p.slope
+        return self.strength * p.mean(p.codes.abs()).sum(dtype=torch.float64), (
+            self.strength / p.n
+        ) * p.codes.sign() * p.slope
 
 
 class StudentT(ActivityPenalty):
@@ -297,7 +300,9 @@ class StudentT(ActivityPenalty):
         """The value and its gradient, λ 2h/(1 + h²)/N · ∂codes/∂pre."""
         squares = p.codes**2
         pull = 2 * p.codes / (1 + squares)
-        return self.strength * p.mean(torch.log1p(squares)).sum(), (self.strength / p.n) * pull * p.slope
+        return self.strength * p.mean(torch.log1p(squares)).sum(dtype=torch.float64), (
+            self.strength / p.n
+        ) * pull * p.slope
 
 
 class L2(WeightPenalty):
@@ -318,7 +323,7 @@ class L2(WeightPenalty):
 
     def value(self, weights: Iterable[Tensor]) -> Scalar:
         """λ/2 Σ w²."""
-        return torch.stack([0.5 * self.strength * (weight**2).sum() for weight in weights]).sum()
+        return torch.stack([0.5 * self.strength * (weight**2).sum(dtype=torch.float64) for weight in weights]).sum()
 
     def gradient(self, weight: Tensor) -> Tensor:
         """λw."""
@@ -341,7 +346,7 @@ class L1(WeightPenalty):
 
     def value(self, weights: Iterable[Tensor]) -> Scalar:
         """λ Σ |w|."""
-        return torch.stack([self.strength * weight.abs().sum() for weight in weights]).sum()
+        return torch.stack([self.strength * weight.abs().sum(dtype=torch.float64) for weight in weights]).sum()
 
     def gradient(self, weight: Tensor) -> Tensor:
         """λ sign(w), 0 at 0."""

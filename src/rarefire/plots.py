@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -205,7 +206,8 @@ def activity(table: FeatureTable) -> Figure:
         axes.set_ylabel(label)
         axes.set_xlim(1 - 0.03 * len(order), 1.03 * len(order))
         axes.xaxis.set_major_locator(_whole_numbers())
-    left.set_ylim(-0.02, 1.02)
+    top = max(0.05, min(1.02, 1.15 * float(table.share_active.max())))
+    left.set_ylim(-0.02 * top, top)
     left.yaxis.set_major_formatter(PercentFormatter(1.0))
     figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
     return figure
@@ -328,7 +330,9 @@ def column_names(table: FeatureTable) -> tuple[str, ...]:
 def write(figure: Figure) -> bytes:
     """The figure as PNG at 150 dots an inch; equal figures give equal bytes."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # a word in letters that the font has not shows as boxes
+        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()
 
 

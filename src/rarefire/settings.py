@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ OPTION_OF = {
     "checkpoint_dir": "--out",
     "validation_fraction": "--validation",
     "verbose": "--quiet or --json",
+    "warm_start": "rarefire.load and fit, in Python",
 }
 
 _WORDS = {"none": None, "true": True, "false": False, "nan": math.nan, "inf": math.inf, "-inf": -math.inf}
@@ -112,4 +114,6 @@ def parse_step(text: str, family: type[Any]) -> Any:
     """A preparation step: ``ClipRescale``, or with arguments ``ClipRescale:low=0,high=1``."""
     name, _, arguments = text.partition(":")
     step = find(family, name)()
-    return apply(step, parse_pairs(filter(None, arguments.split(",")), "--prepare"))
+    # A comma inside of brackets belongs to the value: shape=(8,8).
+    parts = re.split(r",(?![^()\[\]]*[)\]])", arguments)
+    return apply(step, parse_pairs(filter(None, parts), "--prepare"))

@@ -135,6 +135,9 @@ def run(
     from rarefire.settings import parse_pairs
 
     spec = recipes.recipe_spec(recipe, preset, source, parse_pairs(set_ or []), seed, device)
+    if not quiet and not as_json:
+        # Some recipes take other data where theirs are not at hand.
+        typer.echo(f"data: {spec['data']['name']} ({spec['data']['notes']})", err=True)
     suffix = "" if preset == "faithful" else f"-{preset}"
     directory = _directory(out, f"{spec['recipe']['name']}{suffix}", overwrite)
     with _watched(directory, quiet, as_json, checkpoint_every) as watch:

@@ -127,6 +127,8 @@ class SparseAutoencoder(SparseLearner):
         there are any); then the solver's settings.
     n_iter_ : int
         Epochs, or iterations of "lbfgs", done.
+    stop_reason_ : str
+        Why training ended.
     seed_ : int
         The integer that ``random_state`` was turned into.
     validation_indices_ : ndarray of int

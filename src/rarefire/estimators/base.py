@@ -34,8 +34,8 @@ from rarefire.solvers import Solver
 from rarefire.trainer import EarlyStopping, Trainer
 from rarefire.types import Tensors, tensor_of
 
-#: Rows that an epoch's record is computed on, of the training part and of the held-out part each.
-EVALUATION_ROWS = 1000
+#: Rows and values that an epoch's record is computed on at the most, of the training and of the held-out part each.
+EVALUATION_ROWS, EVALUATION_VALUES = 1000, 2**22
 
 
 class Split(NamedTuple):
@@ -264,6 +264,7 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
         self._take(trainer.result(state), state, generator)
         self.n_features_in_ = n_features
         self.n_iter_ = state.epoch
+        self.stop_reason_ = state.reason
         self.history_ = history
         self.seed_ = seed
         self.validation_indices_ = split.held_out
@@ -356,7 +357,7 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
         trainer.check(state)
         self._take(state.parameters, state, generator)
         if first:
-            self.n_iter_, self.history_, self.validation_indices_ = 0, [], np.arange(0)
+            self.n_iter_, self.history_, self.validation_indices_, self.stop_reason_ = 0, [], np.arange(0), ""
             self.seed_, self._streams = seed, {}
         return self
 
@@ -372,7 +373,8 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
     ) -> Trainer:
         # The rows that every epoch is measured on are drawn once, so that curves are not shaken by their choice.
         def some(source: Source) -> torch.Tensor:
-            chosen = Generator(seed, "evaluation rows").permutation(source.shape[0])[:EVALUATION_ROWS]
+            n_rows = min(EVALUATION_ROWS, max(1, EVALUATION_VALUES // source.shape[1]))
+            chosen = Generator(seed, "evaluation rows").permutation(source.shape[0])[:n_rows]
             return tensor_of(source.rows(np.sort(chosen)), device)
 
         rows: list[torch.Tensor | None] = []

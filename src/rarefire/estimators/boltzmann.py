@@ -114,6 +114,8 @@ class BernoulliRBM(SparseLearner):
         ``free_energy_gap`` (mean F held out minus mean F in training); with ``verbose`` ``pseudo_likelihood``.
     n_iter_ : int
         Epochs done.
+    stop_reason_ : str
+        Why training ended.
     seed_ : int
         The integer that ``random_state`` was turned into.
     validation_indices_ : ndarray of int

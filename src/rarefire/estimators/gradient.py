@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from sklearn.base import clone
 
+from rarefire.arguments import Number, Whole
 from rarefire.data.batch import Batch
 from rarefire.errors import InputError
 from rarefire.estimators.base import SparseLearner
@@ -40,7 +41,7 @@ def check_gradient(estimator: SparseLearner, X: Any, *, max_entries: int | None 
     Raises
     ------
     InputError
-        If the estimator's gradient belongs to no value, as in contrastive divergence.
+        If the estimator's gradient belongs to no value, as in contrastive divergence, or an argument cannot be.
 
     Notes
     -----
@@ -54,6 +55,12 @@ def check_gradient(estimator: SparseLearner, X: Any, *, max_entries: int | None 
     >>> rf.check_gradient(rf.SparseAutoencoder(n_components=3, random_state=0), X) < 1e-8
     True
     """
+    for name, value, rule in (
+        ("max_entries", max_entries, Whole(1, none=True)),
+        ("step", step, Number(0, above=True)),
+    ):
+        if not rule.allows(value):
+            raise InputError(f"{name}={value!r} must be {rule}")
     estimator.check_arguments()
     fitted = hasattr(estimator, "components_")
     if not fitted:

@@ -68,6 +68,7 @@ class Keepable(BaseEstimator, ABC):
             "n_iter_": self.n_iter_,
             "n_features_in_": self.n_features_in_,
             "seed_": self.seed_,
+            "stop_reason_": self.stop_reason_,
             "generator": self._sampler_state,
             "feature_names_in_": [str(name) for name in getattr(self, "feature_names_in_", [])],
         }
@@ -94,8 +95,8 @@ class Keepable(BaseEstimator, ABC):
 
     def restore(self, solver_state: dict[str, NDArray], fitted: dict[str, Any], history: list[dict]) -> None:
         """Take back what :meth:`weights_bytes` wrote beside the fitted arrays."""
-        self.n_iter_, self.n_features_in_, self.seed_ = (
-            fitted[name] for name in ("n_iter_", "n_features_in_", "seed_")
+        self.n_iter_, self.n_features_in_, self.seed_, self.stop_reason_ = (
+            fitted[name] for name in ("n_iter_", "n_features_in_", "seed_", "stop_reason_")
         )
         if fitted["feature_names_in_"]:
             self.feature_names_in_ = np.array(fitted["feature_names_in_"], dtype=object)

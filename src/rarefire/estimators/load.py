@@ -25,6 +25,7 @@ _FITTED: dict[str, type] = {
     "n_iter_": int,
     "n_features_in_": int,
     "seed_": int,
+    "stop_reason_": str,
     "generator": dict,
     "feature_names_in_": list,
 }

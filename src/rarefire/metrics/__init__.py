@@ -43,6 +43,11 @@ def against(
     }
 
 
+def expected(entry: dict[str, Any], words: str, met: bool) -> dict[str, Any]:
+    """An entry with what should come out beside it, in words, where no figure was published; and whether it did."""
+    return {**entry, "expected": words, "within": bool(met)}
+
+
 def median_of(fits: Sequence[dict[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
     """Each entry's median over fits that have the same entries, by name."""
     return {name: median([fit[name] for fit in fits]) for name in fits[0]}

@@ -34,7 +34,7 @@ from rarefire.data.images import extract_patches, grey_images, halve, whiten_ima
 from rarefire.data.source import ArraySource, Description, Source
 from rarefire.estimators.autoencoder import SparseAutoencoder
 from rarefire.estimators.gradient import check_gradient
-from rarefire.metrics import against, gabor, median_of, metric
+from rarefire.metrics import against, expected, gabor, median_of, metric
 from rarefire.penalties import L2, KLDivergence
 from rarefire.preprocess import ClipRescale, RemoveMean
 from rarefire.random import Generator
@@ -47,6 +47,7 @@ CORRELATIONS = (
     "norm_correlation",
     "cosine_correlation_towards",
     "norm_correlation_towards",
+    "side_share",
     "norm_spread",
 )
 
@@ -150,6 +151,8 @@ class Patches(Recipe):
         whitened, plain = trained[: self.repeats], trained[self.repeats :]
         entries = median_of([measure_fit(one) for one in whitened])
         entries["mean_rate"] = against(entries["mean_rate"], TARGET, self.document, tolerance=0.002)
+        if "edges" in entries:
+            entries["edges"] = expected(entries["edges"], "half or more", entries["edges"]["value"] >= 0.5)
         compared = ("edges", "mean_rate", *CORRELATIONS)
         without = median_of([measure_fit(one) for one in plain])
         for name in compared:
@@ -216,6 +219,7 @@ def measure_fit(trained: Trained) -> dict[str, dict[str, Any]]:
         "norm_correlation": "size of the rank correlation with the patch's norm (its contrast), mean over units",
         "cosine_correlation_towards": "as cosine_correlation, over patches on the unit's side alone (cosine above 0)",
         "norm_correlation_towards": "as norm_correlation, over those patches",
+        "side_share": "share of the patches that are on a unit's side (cosine above 0), mean over units",
         "norm_spread": "standard deviation over mean of the patches' norms",
     }
     for name, text in texts.items():
@@ -226,9 +230,9 @@ def measure_fit(trained: Trained) -> dict[str, dict[str, Any]]:
 def rank_correlations(trained: Trained) -> dict[str, Any]:
     """For each unit Spearman's correlation of its activation with cosine and norm of the patches, by metric.
 
-    A patch is taken about mid-grey, as it differs from an empty one: the model sees it on a constant of 0.5, which
-    the units' biases cancel. With s = w·p + b for a patch p, the activation σ(s) has the rank of ‖p‖ times the cosine,
-    so that cosine and norm share it between them.
+    A patch is taken about its own mean, which differs from mid-grey by the little that clipping leaves. With
+    s = w·p + b for a patch p, the activation σ(s) has the rank of ‖p‖ times the cosine, so that cosine and norm share
+    it between them.
     """
     rows = trained.train.rows(slice(None))
     patches = rows - rows.mean(axis=1, keepdims=True)
@@ -242,7 +246,11 @@ def rank_correlations(trained: Trained) -> dict[str, Any]:
             for name, other in (("cosine", cosine), ("norm", norms)):
                 value = np.corrcoef(rankdata(code[chosen]), rankdata(other[chosen]))[0, 1]
                 found.setdefault(f"{name}_correlation{end}", []).append(value)
-    return {**{name: np.array(values) for name, values in found.items()}, "norm_spread": norms.std() / norms.mean()}
+    return {
+        **{name: np.array(values) for name, values in found.items()},
+        "side_share": (cosines > 0).mean(axis=0),
+        "norm_spread": norms.std() / norms.mean(),
+    }
 
 
 def correlation_chart(whitened: Sequence[Trained], plain: Sequence[Trained]) -> Figure:
@@ -254,8 +262,8 @@ def correlation_chart(whitened: Sequence[Trained], plain: Sequence[Trained]) -> 
             np.concatenate([found[f"{what}_correlation"] for found in points]) for what in ("cosine", "norm")
         )
         axes.plot(cosine, norm, "o", color=colour, markersize=4, alpha=0.7, label=name)
-    axes.set_xlabel("rank correlation of activation and cosine to the weights")
-    axes.set_ylabel("... and norm of the patch")
+    axes.set_xlabel("rank correlation of activation with the cosine to the weights")
+    axes.set_ylabel("rank correlation with the patch's norm")
     axes.axhline(0, color="0.6", linewidth=0.8)
     axes.legend(frameon=False)
     return figure

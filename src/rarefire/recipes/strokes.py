@@ -9,6 +9,7 @@ that, and is not needed here.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -93,14 +94,18 @@ class Strokes(Recipe):
             return open_source(self.source)
         try:
             return MNIST().open()
-        except NotAtHand:  # neither at hand nor to be had; the data's name on the page says which these are
-            return Digits().open()
+        except NotAtHand:
+            source = Digits().open()
+            notes = f"{source.description.notes}; scikit-learn's digits in place of MNIST, which is not at hand"
+            source.description = replace(source.description, notes=notes)
+            return source
 
     def measure(self, trained: Sequence[Trained]) -> list[dict[str, Any]]:
         """Cost, activity, and the mean rate beside its target."""
         (one,) = trained
         entries = {entry["name"]: entry for entry in one.estimator.measure(one.train, one.held_out)}
-        entries["mean_rate"] = against(entries["mean_rate"], TARGET, self.document, tolerance=0.02)
+        if one.train.description.name == "mnist":  # the source's figures are for no other data
+            entries["mean_rate"] = against(entries["mean_rate"], TARGET, self.document, tolerance=0.02)
         if self.check_gradient:
             entries["gradient_gap"] = gradient_gap(one)
         return list(entries.values())

@@ -26,7 +26,7 @@ from rarefire.arguments import Free, Number, Rule, Whole
 from rarefire.data.images import extract_patches
 from rarefire.data.source import ArraySource, Description, Source
 from rarefire.estimators.autoencoder import SparseAutoencoder
-from rarefire.metrics import metric
+from rarefire.metrics import expected, metric
 from rarefire.penalties import L2, ActivityPenalty, KLDivergence, NoPenalty
 from rarefire.random import Generator
 from rarefire.recipes import Arm, Recipe
@@ -147,7 +147,16 @@ class Structure(Recipe):
                 f"held-out variance of {kind} explained by {self.n_bottleneck} principal components, the linear optimum"
             )
             entries.append(metric(f"{kind}_pca", explained_by_pca(group[0], self.n_bottleneck), "share", text))
-        return entries
+        value = {entry["name"]: entry["value"] for entry in entries}
+        outcomes = {
+            "patches_bottleneck": ("near patches_pca", value["patches_bottleneck"] > value["patches_pca"] - 0.05),
+            "noise_bottleneck": ("near noise_pca", abs(value["noise_bottleneck"] - value["noise_pca"]) < 0.05),
+            "noise_pca": ("near 0.5", abs(value["noise_pca"] - 0.5) < 0.1),
+            "patches_sparse": ("above noise_sparse", value["patches_sparse"] > value["noise_sparse"]),
+        }
+        if (self.n_bottleneck, self.n_sparse) != (50, 200):
+            return entries
+        return [expected(entry, *outcomes[entry["name"]]) if entry["name"] in outcomes else entry for entry in entries]
 
     def pictures(self, trained: Sequence[Trained], metrics: Sequence[dict[str, Any]]) -> list[Picture]:
         """Explained variances side by side, and what the sparse units look for in patches and in noise."""

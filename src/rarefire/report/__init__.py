@@ -49,7 +49,8 @@ class Page:
         The unit of the cost: "nats per pixel".
     metrics : list of dict
         ``name`` and ``value``; optionally ``unit`` and ``explanation``, and where a figure was published
-        ``published``, ``source``, ``tolerance``, ``better`` ("lower", "higher" or "equal") and ``within``.
+        ``published``, ``source``, ``tolerance``, ``better`` ("lower", "higher" or "equal") and ``within``; or
+        ``expected``, in words, and ``within``.
     table : FeatureTable, optional
         The features.
     figures : list of (str, bytes)
@@ -87,7 +88,7 @@ def build_page(page: Page) -> str:
         data=embed_json({"cost_label": page.cost_label, "history": history, "features": table_data(page.table)}),
         metrics=[{**metric, "verdict": verdict(metric)} for metric in page.metrics],
         rows="documents" if page.table and page.table.description.kind == "words" else "rows",
-        any_published=any(metric.get("published") is not None for metric in page.metrics),
+        any_published=any(metric.get("within") is not None for metric in page.metrics),
         curves=curve_summaries(history, page.cost_label),
         figures=[(caption, base64.b64encode(png).decode()) for caption, png in page.figures],
     )
@@ -230,6 +231,8 @@ def _top_columns(table: FeatureTable) -> dict[str, Any]:
 def verdict(metric: dict[str, Any]) -> str:
     """How a figure compares with the published one, in words; empty where there is none to compare with."""
     published, within = metric.get("published"), metric.get("within")
+    if within is not None and "expected" in metric:
+        return "✓ as expected" if within else "✗ not as expected"
     if published is None or within is None:
         return ""
     tolerance: float | None = metric.get("tolerance")

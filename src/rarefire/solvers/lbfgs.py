@@ -36,7 +36,7 @@ TRIALS, PATIENCE = 20, 50
 REASONS = (
     "",
     "converged: the gradient is zero",
-    "converged: no step along the gradient lowers the objective, whose differences are down to rounding",
+    "stopped: no lower point was found along the gradient, where values differ by rounding or have a kink or a jump",
     f"converged: for {PATIENCE} steps neither the objective nor its gradient has fallen by more than rounding",
 )
 
