@@ -122,9 +122,10 @@ def metrics_table(entries: list[dict[str, Any]]) -> Table:
     """The entries of ``metrics.json`` with the published figures beside them."""
     table = Table(box=None, pad_edge=False)
     published = any("within" in entry for entry in entries)
-    for header in ("metric", "value", *(("published or expected", "") if published else ()), "unit"):
+    other = "published,\nexpected" if any("expected" in entry for entry in entries) else "published"
+    for header in ("metric", "value", *((other, "") if published else ()), "unit"):
         # A name that is cut off cannot be looked up, so that where room is short the units are folded.
-        justify = "right" if header in ("value", "published or expected") else "left"
+        justify = "right" if header in ("value", other) else "left"
         table.add_column(header, justify=justify, no_wrap=header != "unit", overflow="fold")  # type: ignore[arg-type]
     for entry in entries:
         cells = [escape(entry["name"]), number(entry["value"])]
