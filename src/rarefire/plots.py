@@ -182,14 +182,12 @@ def log_axis(axes: Axes, span: float) -> None:
 
 def activity(table: FeatureTable) -> Figure:
     """Share of rows on which a unit is active, and its mean code, each sorted; dead and always-on marked."""
-    figure = Figure(figsize=(8.0, 3.6), dpi=DPI, layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = two_charts(8.0, 3.6)
     sides = (
         (left, table.share_active, "share of rows on which active"),
         (right, table.mean_code, "mean code over all rows"),
     )
     for axes, values, label in sides:
-        _tidy(axes)
         order = np.argsort(-values, kind="stable")
         place = np.arange(1, len(order) + 1)
         axes.plot(place, values[order], ".-", color=BLUE, linewidth=1, markersize=3)
@@ -200,7 +198,7 @@ def activity(table: FeatureTable) -> Figure:
             here = marked[order]
             count = f"{name}: {here.sum():,} of {len(here):,} units"
             # Markers at the edge are shown whole; without any, an unclipped line would confuse the layout.
-            look = {"color": colour, "markersize": 4, "clip_on": not here.any()}
+            look: dict[str, Any] = {"color": colour, "markersize": 4, "clip_on": not here.any()}
             axes.plot(place[here], values[order][here], marker, label=count, **look)
         axes.set_xlabel("units, most active first")
         axes.set_ylabel(label)
@@ -342,6 +340,15 @@ def one_chart(width: float, height: float) -> tuple[Figure, Axes]:
     axes = figure.subplots()
     _tidy(axes)
     return figure, axes
+
+
+def two_charts(width: float, height: float) -> tuple[Figure, tuple[Axes, Axes]]:
+    """An empty figure of this size in inches, with two tidy charts side by side."""
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _tidy(left)
+    _tidy(right)
+    return figure, (left, right)
 
 
 def _short(name: str) -> str:

@@ -108,24 +108,23 @@ class KL(Recipe):
         return rates.numpy(), KLDivergence(self.target).divergence(rates).numpy()
 
     def _chart(self, trained: Trained) -> Figure:
-        # Both ends are shown by a logistic axis: the divergence grows with the logarithm of the distance to either.
+        figure, sides = plots.two_charts(9.0, 3.6)
+        # The divergence grows with the logarithm of the distance to either end, which a logistic axis shows.
         rates = 1 / (1 + np.exp(-np.linspace(-14, 14, 2001)))
-        curve = KLDivergence(self.target).divergence(torch.from_numpy(rates)).numpy()
         units = mean_rates(trained)
-        on_curve = KLDivergence(self.target).divergence(torch.from_numpy(units)).numpy()
-        figure, axes = plots.one_chart(6.4, 3.8)
-        axes.plot(rates, curve, color=plots.BLUE, label="KL(ρ‖ρ̂)")
-        axes.plot(self.target, 0, "o", color=plots.GREEN, markersize=9, fillstyle="none", label="its lowest point")
-        axes.plot(units, on_curve, "|", color=plots.VERMILION, markersize=12, label="trained units")
-        axes.set_xscale("logit")
-        axes.xaxis.set_major_locator(FixedLocator([1e-6, 1e-4, 0.01, 0.2, 0.5, 0.99, 1 - 1e-4, 1 - 1e-6]))
-        axes.xaxis.set_major_formatter(
-            FixedFormatter(["10⁻⁶", "10⁻⁴", "0.01", "0.2", "0.5", "0.99", "1−10⁻⁴", "1−10⁻⁶"])
-        )
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xlabel("mean rate ρ̂ (logistic axis)")
-        axes.set_ylabel("divergence (nats)")
-        axes.legend(frameon=False)
+        curve, at_units = (KLDivergence(self.target).divergence(torch.from_numpy(q)).numpy() for q in (rates, units))
+        for axes in sides:
+            axes.plot(rates, curve, color=plots.BLUE, label="KL(ρ‖ρ̂)")
+            axes.plot(self.target, 0, "o", color=plots.GREEN, markersize=9, fillstyle="none", label="its lowest point")
+            axes.plot(units, at_units, "|", color=plots.VERMILION, markersize=12, label="trained units")
+            axes.set_xlabel("mean rate ρ̂")
+        sides[0].set_ylabel("divergence (nats)")
+        sides[0].legend(frameon=False)
+        sides[1].set_xscale("logit")
+        sides[1].xaxis.set_major_locator(FixedLocator([1e-6, 1e-4, 0.01, 0.2, 0.99, 1 - 1e-4, 1 - 1e-6]))
+        sides[1].xaxis.set_major_formatter(FixedFormatter(["10⁻⁶", "10⁻⁴", "0.01", "0.2", "0.99", "1−10⁻⁴", "1−10⁻⁶"]))
+        sides[1].xaxis.set_minor_locator(NullLocator())
+        sides[1].set_xlabel("mean rate ρ̂, logistic axis")
         return figure
 
 
