@@ -280,17 +280,6 @@ class SparseAutoencoder(SparseLearner):
             parameters["decoder_bias"] = bias.to(dtype)
         return parameters
 
-    def _input_of_the_mean(self, train: Source) -> torch.Tensor:
-        """The output layer's input at which it gives the mean row, of shape (n_features,)."""
-        n, output = train.shape[0], self._layers()["output"]
-        total = torch.from_numpy(sum(rows.sum(axis=0, dtype=np.float64) for rows in train.batches()))
-        if output.range is None or output.rate_gain is None:
-            return total / n
-        low, high = output.range
-        # Half a row of either end keeps a column that is always at one of them finite.
-        rate = ((total - n * low) / (high - low) + 0.5) / (n + 1)
-        return torch.logit(rate) / output.rate_gain
-
     def _model_of(self, parameters: Tensors, *, fitted: bool = False) -> Autoencoder:
         layers = {"activation": self.activation_, "output": self.output_} if fitted else self._layers()
         return Autoencoder(**parameters, **layers)  # type: ignore[arg-type]
