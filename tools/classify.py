@@ -21,6 +21,8 @@ from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardSca
 import rarefire as rf
 from rarefire.penalties import L2, KLDivergence
 
+#: Labels of the classifier that sees few.
+N_LABELS = 100
 GRID = {"clf__C": [0.01, 0.1, 1.0, 10.0, 100.0]}
 
 
@@ -45,19 +47,17 @@ REPRESENTATIONS: dict[str, list[tuple[str, Any]]] = {
 }
 
 
-def accuracies(steps: list[tuple[str, Any]], n_labels: int | None) -> list[float]:
-    """Held-out accuracy of each of ten folds; with ``n_labels`` the classifier sees so many training labels."""
+def accuracies(steps: list[tuple[str, Any]]) -> dict[int | None, list[float]]:
+    """Held-out accuracies of ten folds, by how many labels of the training part the classifier sees; None is all."""
     X, y = load_digits(return_X_y=True)
-    results = []
+    results: dict[int | None, list[float]] = {None: [], N_LABELS: []}
     for fold, (train, test) in enumerate(StratifiedKFold(10, shuffle=True, random_state=0).split(X, y)):
         prepare = Pipeline(steps).fit(X[train])  # without labels
-        seen = train
-        if n_labels is not None:
-            few, _ = next(StratifiedShuffleSplit(1, train_size=n_labels, random_state=fold).split(train, y[train]))
-            seen = train[few]
-        search = GridSearchCV(Pipeline([("clf", LogisticRegression(max_iter=3000))]), GRID, cv=5)
-        search.fit(prepare.transform(X[seen]), y[seen])
-        results.append(float(search.score(prepare.transform(X[test]), y[test])))
+        few, _ = next(StratifiedShuffleSplit(1, train_size=N_LABELS, random_state=fold).split(train, y[train]))
+        for n_labels, seen in ((None, train), (N_LABELS, train[few])):
+            search = GridSearchCV(Pipeline([("clf", LogisticRegression(max_iter=3000))]), GRID, cv=5)
+            search.fit(prepare.transform(X[seen]), y[seen])
+            results[n_labels].append(float(search.score(prepare.transform(X[test]), y[test])))
     return results
 
 
@@ -65,10 +65,9 @@ def main(target: Path) -> None:
     """Measure everything and write it."""
     rows = []
     for name, steps in REPRESENTATIONS.items():
-        for n_labels in (None, 100):
-            values = np.array(accuracies(steps, n_labels))
-            error = values.std(ddof=1) / np.sqrt(len(values))
-            rows.append({"representation": name, "labels": n_labels, "accuracy": values.mean(), "error": error})
+        for n_labels, values in accuracies(steps).items():
+            error = np.std(values, ddof=1) / np.sqrt(len(values))
+            rows.append({"representation": name, "labels": n_labels, "accuracy": np.mean(values), "error": error})
             print(rows[-1], file=sys.stderr)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(rows, indent=2) + "\n")

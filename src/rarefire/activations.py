@@ -114,10 +114,8 @@ class Tanh(Activation):
 class ReLU(Activation):
     """f(z) = max(z, 0); active where not zero."""
 
-    @property
-    def reach(self) -> tuple[float, float]:
-        """From zero upwards."""
-        return (0.0, math.inf)
+    reach = (0.0, math.inf)
+    kinks = (0.0,)
 
     def __call__(self, z: Tensor) -> Tensor:
         """max(z, 0)."""
@@ -126,11 +124,6 @@ class ReLU(Activation):
     def slope(self, z: Tensor, f: Tensor) -> Tensor:
         """1 where z > 0, else 0."""
         return (f > 0).to(f.dtype)
-
-    @property
-    def kinks(self) -> tuple[float, ...]:
-        """Zero."""
-        return (0.0,)
 
 
 class LeakyReLU(Activation):
@@ -143,6 +136,7 @@ class LeakyReLU(Activation):
     """
 
     rules: ClassVar[dict[str, Rule]] = {"negative_slope": Number(0, 1)}
+    kinks = (0.0,)
 
     def __init__(self, negative_slope: float = 0.01) -> None:
         self.negative_slope = negative_slope
@@ -159,11 +153,6 @@ class LeakyReLU(Activation):
         """Where positive: below zero a unit only leaks."""
         return f > 0
 
-    @property
-    def kinks(self) -> tuple[float, ...]:
-        """Zero."""
-        return (0.0,)
-
 
 class ELU(Activation):
     """f(z) = z for z > 0, else α(eᶻ − 1); active where positive (Clevert, Unterthiner and Hochreiter 2016).
@@ -175,6 +164,7 @@ class ELU(Activation):
     """
 
     rules: ClassVar[dict[str, Rule]] = {"alpha": Number(0, above=True)}
+    kinks = (0.0,)  # the slope jumps there, and where α is 1 its own slope does
 
     def __init__(self, alpha: float = 1.0) -> None:
         self.alpha = alpha
@@ -196,11 +186,6 @@ class ELU(Activation):
         """Where positive: below zero a unit saturates."""
         return f > 0
 
-    @property
-    def kinks(self) -> tuple[float, ...]:
-        """Zero, where the slope jumps unless α is 1 and is not smooth even then."""
-        return (0.0,)
-
 
 class ThresholdedReLU(Activation):
     """f(z) = z for z > θ, else 0; active where not zero (Konda, Memisevic and Krueger 2015).
@@ -215,14 +200,10 @@ class ThresholdedReLU(Activation):
     """
 
     rules: ClassVar[dict[str, Rule]] = {"threshold": Number(0)}
+    reach = (0.0, math.inf)
 
     def __init__(self, threshold: float = 1.0) -> None:
         self.threshold = threshold
-
-    @property
-    def reach(self) -> tuple[float, float]:
-        """From zero upwards."""
-        return (0.0, math.inf)
 
     def __call__(self, z: Tensor) -> Tensor:
         """The input, or 0."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from rarefire.checkpoint import TrainState
@@ -127,7 +128,9 @@ class Trainer:
             saved = time.monotonic()
 
         while state.epoch < self.n_epochs and not state.reason:
-            order = Generator(self.seed, "order", state.epoch).permutation(n_rows)
+            # A solver that needs all rows takes them in their own order.
+            shuffled = everything is None
+            order = Generator(self.seed, "order", state.epoch).permutation(n_rows) if shuffled else np.arange(n_rows)
             progress = state.epoch / self.n_epochs
             for start in range(state.batch * batch_size, n_rows, batch_size):
                 rows = order[start : start + batch_size]

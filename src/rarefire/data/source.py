@@ -106,6 +106,11 @@ def extremes(source: Source) -> tuple[float, float]:
     return min(low for low, _ in pairs), max(high for _, high in pairs)
 
 
+def column_sums(source: Source) -> NDArray[np.float64]:
+    """The sum of each column, of shape (n_features,)."""
+    return sum((rows.sum(axis=0, dtype=np.float64) for rows in source.batches()), np.zeros(source.shape[1]))
+
+
 class ArraySource(Source):
     """An array in memory, a memory map or a SciPy CSR matrix.
 

@@ -17,11 +17,11 @@ from rarefire.data.checks import check_expansion, reading
 from rarefire.data.source import ArraySource, Description, Source
 from rarefire.errors import InputError
 
+#: Words that are kept at the most: weights are dense, and each word costs one for every unit.
 MAX_FEATURES = 20_000
-"""Words that are kept at the most: weights are dense, and each word costs one for every unit."""
 
+#: From so many documents on, a word must be in so many of them to be kept.
 LEAST_DOCUMENTS = ((1000, 10), (20, 2), (0, 1))
-"""From so many documents on, a word must be in so many of them to be kept."""
 
 
 def bag_of_words(

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.base import clone
 
 from rarefire.activations import Activation, Identity, Sigmoid
 from rarefire.arguments import Choice, Either, Free, Number, Part, Rule, Whole
-from rarefire.checkpoint import TrainState
-from rarefire.data.source import Source, extremes
+from rarefire.data.source import Source, column_sums, extremes
 from rarefire.errors import InputError
 from rarefire.estimators.base import SparseLearner
 from rarefire.estimators.keeping import part_or
@@ -36,10 +36,6 @@ _SOLVERS = ("adam", "sgd", "lbfgs")
 _LEARNING_RATES = {"adam": 0.001, "sgd": 0.1}
 #: Rows of an update where ``batch_size`` is "auto", for the solvers that take mini-batches.
 _BATCH = 100
-
-
-#: The penalty's running averages: names of the objective's state.
-_RUNNING = ("running_mean", "running_weight")
 
 
 class SparseAutoencoder(SparseLearner):
@@ -175,6 +171,8 @@ class SparseAutoencoder(SparseLearner):
         "verbose": Free(),
     }
 
+    state_names: ClassVar[dict[str, str]] = {"running_mean_": "running_mean", "running_weight_": "running_weight"}
+
     def __init__(
         self,
         n_components: int = 100,
@@ -253,20 +251,25 @@ class SparseAutoencoder(SparseLearner):
 
     def parts(self) -> dict[str, Any]:
         """The components in use, by fitted attribute."""
-        activation = part_or(self.activation, Sigmoid())
-        penalty = L1Activity(strength=0.1) if activation.range is None else KLDivergence(target=0.05, strength=3.0)
+        layers = self._layers()
+        bounded = layers["activation"].range is not None
+        penalty = KLDivergence(target=0.05, strength=3.0) if bounded else L1Activity(strength=0.1)
         return {
-            "activation_": activation,
-            "output_": part_or(self.output, Identity()),
-            "loss_": part_or(self.loss, SquaredError()),
+            "activation_": clone(layers["activation"]),
+            "output_": clone(layers["output"]),
+            "loss_": clone(self._loss()),
             "penalty_": part_or(self.penalty, penalty),
             "weight_decay_": part_or(self.weight_decay, L2(1e-4)),
         }
 
+    # Not through parts(): models are built and rows are judged for every update and epoch, and copies would cost more
+    # than small batches do.
     def _layers(self) -> dict[str, Activation]:
-        # Not through parts(): a model is built for every update, and copies would cost more than small batches do.
         activation = Sigmoid() if self.activation is None else self.activation
         return {"activation": activation, "output": Identity() if self.output is None else self.output}
+
+    def _loss(self) -> ReconstructionLoss:
+        return SquaredError() if self.loss is None else self.loss
 
     def _initial(self, train: Source, dtype: torch.dtype, generator: Generator) -> Tensors:
         parameters = Autoencoder.initial(
@@ -274,7 +277,7 @@ class SparseAutoencoder(SparseLearner):
         ).parameters
         parameters["encoder_weight"] *= self.init_scale
         if self.init_output == "mean":
-            total = torch.from_numpy(sum(rows.sum(axis=0, dtype=np.float64) for rows in train.batches()))
+            total = torch.from_numpy(column_sums(train))
             bias = self._layers()["output"].input_of_mean(total, train.shape[0])
             assert bias is not None  # check_arguments refuses an output that has none
             parameters["decoder_bias"] = bias.to(dtype)
@@ -310,12 +313,9 @@ class SparseAutoencoder(SparseLearner):
             parts["loss_"], parts["penalty_"], parts["weight_decay_"], self.dropout, self.input_dropout
         )
 
-    def _objective_state(self, n_rows: int, dtype: torch.dtype, device: torch.device, carry: bool) -> Tensors:
-        if self.parts()["penalty_"].averaging is None:
-            return {}
-        if carry and hasattr(self, "running_mean_"):
-            return {name: tensor_of(np.array(getattr(self, f"{name}_")), device).to(dtype) for name in _RUNNING}
-        return Averages.initial(self.n_components, dtype, device)
+    def _objective_state(self, n_rows: int, dtype: torch.dtype, device: torch.device) -> Tensors:
+        averaging = self.parts()["penalty_"].averaging
+        return {} if averaging is None else Averages.initial(self.n_components, dtype, device)
 
     def _solver(self) -> Solver:
         if self.solver == "lbfgs":
@@ -333,13 +333,6 @@ class SparseAutoencoder(SparseLearner):
         if self.batch_size != "auto":
             return self.batch_size  # type: ignore[return-value]
         return None if self.solver == "lbfgs" else _BATCH
-
-    def _take(self, parameters: Tensors, state: TrainState, generator: Generator) -> None:
-        super()._take(parameters, state, generator)
-        for name in _RUNNING:
-            self.__dict__.pop(f"{name}_", None)  # those of an earlier fit
-            if name in state.objective:
-                setattr(self, f"{name}_", state.objective[name].cpu().numpy())
 
     def parameter_shapes(self, n_features: int) -> dict[str, tuple[int, ...]]:
         """(n_components, n_features) for both matrices, and one bias for each unit of either layer."""
@@ -411,15 +404,15 @@ class SparseAutoencoder(SparseLearner):
 
     def check_values(self, source: Source) -> str | None:
         """A sentence if values lie where no reconstruction can reach, else None."""
-        parts = self.parts()
-        bounds = parts["output_"].reach
+        output = self._layers()["output"]
+        bounds = output.reach
         if not any(map(math.isfinite, bounds)):
             return None
         low, high = extremes(source)
         if low >= bounds[0] and high <= bounds[1]:
             return None
         return (
-            f"values of the data lie in [{low:.4g}, {high:.4g}], but output={parts['output_']!r} reaches only values "
+            f"values of the data lie in [{low:.4g}, {high:.4g}], but output={output!r} reaches only values "
             f"in [{bounds[0]:g}, {bounds[1]:g}]; rescale them (rarefire.preprocess.Rescale or ClipRescale, --prepare "
             "on the command line), or use a linear output"
         )
@@ -427,19 +420,18 @@ class SparseAutoencoder(SparseLearner):
     @property
     def refuses_values(self) -> bool:
         """Whether a value out of reach would let the cost fall without end."""
-        return self.parts()["loss_"].needs_reach
+        return self._loss().needs_reach
 
     # Measuring --------------------------------------------------------------------------------------------------
 
     @property
     def cost_unit(self) -> str:
         """What the loss measures a row in."""
-        return self.parts()["loss_"].unit
+        return self._loss().unit
 
     def _costs(self, model: Autoencoder, x: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
         """The cost of each row, of shape (n_rows,), in float64."""
-        loss = SquaredError() if self.loss is None else self.loss
-        return loss.evaluate(x, model.output_input(codes), model.output)[0]
+        return self._loss().evaluate(x, model.output_input(codes), model.output)[0]
 
     def _record(
         self,
@@ -463,7 +455,7 @@ class SparseAutoencoder(SparseLearner):
     def measure(self, train: Source, held_out: Source | None) -> list[dict[str, Any]]:
         """Costs, explained variance and activity on all rows of both parts, as entries of ``metrics.json``."""
         model = self.fitted_model(torch.float64, resolve_device(self.device))
-        centre = sum(rows.sum(axis=0, dtype=np.float64) for rows in train.batches()) / train.shape[0]
+        centre = column_sums(train) / train.shape[0]
         entries = []
         counts: list[NDArray[np.int64]] = []
         zeros = 0.0

@@ -80,8 +80,8 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
         """What training follows."""
 
     @abstractmethod
-    def _objective_state(self, n_rows: int, dtype: torch.dtype, device: torch.device, carry: bool) -> Tensors:
-        """The objective's state before the first update; with ``carry`` that of the fitted estimator."""
+    def _objective_state(self, n_rows: int, dtype: torch.dtype, device: torch.device) -> Tensors:
+        """The objective's state before the first update."""
 
     @abstractmethod
     def _solver(self) -> Solver:
@@ -286,7 +286,10 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
             self._check_fitted_shapes(train.shape[1])
         parameters = self._parameters(device) if carry else self._initial(train, dtype, Generator(seed, "initial"))
         parameters = {name: value.to(device, dtype, copy=True) for name, value in parameters.items()}
-        objective = self._objective_state(train.shape[0], dtype, device, carry=carry)
+        objective = self._objective_state(train.shape[0], dtype, device)
+        for attribute, name in self.state_names.items():
+            if carry and name in objective and hasattr(self, attribute):
+                objective[name] = tensor_of(np.asarray(getattr(self, attribute)), device).to(dtype, copy=True)
         return TrainState(parameters, solver.initial(parameters), objective=objective)
 
     @property
@@ -405,6 +408,10 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
         """Set the fitted attributes from tensors."""
         for attribute, name in self.parameter_names.items():
             setattr(self, attribute, parameters[name].detach().cpu().numpy())
+        for attribute, name in self.state_names.items():
+            self.__dict__.pop(attribute, None)  # that of an earlier fit, whose objective had such a state
+            if name in state.objective:
+                setattr(self, attribute, state.objective[name].cpu().numpy())
         self._set_parts()
         self._n_features_out = len(self.components_)
         # A solver that needs all rows takes part in no partial_fit, and its memory is many times the model.

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_array
 
 from rarefire.arguments import Choice, Free, Number, Part, Rule, Whole
-from rarefire.checkpoint import TrainState
 from rarefire.data.source import Source, extremes
 from rarefire.errors import InputError
 from rarefire.estimators.base import SparseLearner
@@ -169,6 +168,7 @@ class BernoulliRBM(SparseLearner):
         "intercept_hidden_": "hidden_bias",
         "intercept_visible_": "visible_bias",
     }
+    state_names: ClassVar[dict[str, str]] = {"h_samples_": "chains"}
     cost_unit = "nats per pixel"
 
     def __init__(
@@ -255,22 +255,14 @@ class BernoulliRBM(SparseLearner):
             weight_decay=self.parts()["weight_decay_"],
         )
 
-    def _objective_state(self, n_rows: int, dtype: torch.dtype, device: torch.device, carry: bool) -> Tensors:
+    def _objective_state(self, n_rows: int, dtype: torch.dtype, device: torch.device) -> Tensors:
         if not self.persistent:
             return {}
-        if carry and hasattr(self, "h_samples_"):
-            return {"chains": tensor_of(np.asarray(self.h_samples_), device).to(dtype, copy=True)}
         n_chains = self.n_chains or self.batch_size or n_rows
         return {"chains": torch.zeros(n_chains, self.n_components, dtype=dtype, device=device)}
 
     def _solver(self) -> SGD:
         return SGD(self.learning_rate, self.momentum)
-
-    def _take(self, parameters: Tensors, state: TrainState, generator: Generator) -> None:
-        super()._take(parameters, state, generator)
-        self.__dict__.pop("h_samples_", None)  # those of an earlier, persistent fit
-        if self.persistent:
-            self.h_samples_ = state.objective["chains"].cpu().numpy()
 
     def parameter_shapes(self, n_features: int) -> dict[str, tuple[int, ...]]:
         """(n_components, n_features) and one bias for each unit of either layer."""

@@ -72,7 +72,7 @@ def check_gradient(estimator: SparseLearner, X: Any, *, max_entries: int | None 
     else:
         parameters = estimator._initial(source, torch.float64, Generator(seed, "initial"))
     objective = estimator._objective()
-    state = estimator._objective_state(source.shape[0], torch.float64, torch.device("cpu"), carry=False)
+    state = estimator._objective_state(source.shape[0], torch.float64, torch.device("cpu"))
     batch = Batch(source, slice(None), dtype=torch.float64)
 
     def evaluate(at: Tensors) -> Any:

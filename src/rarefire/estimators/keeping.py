@@ -27,6 +27,8 @@ class Keepable(BaseEstimator, ABC):
 
     #: The fitted arrays that make up the model: attribute name to parameter name.
     parameter_names: ClassVar[dict[str, str]] = {}
+    #: The fitted arrays that hold the objective's state, where it has one: attribute name to name in the state.
+    state_names: ClassVar[dict[str, str]] = {}
 
     def _check_fitted_shapes(self, n_features: int) -> None:
         for attribute, shape in self.parameter_shapes(n_features).items():

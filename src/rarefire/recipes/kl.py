@@ -20,6 +20,7 @@ from rarefire.arguments import Number, Rule, Whole
 from rarefire.data.datasets import Digits
 from rarefire.estimators.autoencoder import SparseAutoencoder
 from rarefire.metrics import against, expected, metric
+from rarefire.metrics.activity import unit_activity
 from rarefire.penalties import KLDivergence
 from rarefire.recipes import Arm, Recipe
 from rarefire.runs import Picture, Trained
@@ -130,5 +131,4 @@ class KL(Recipe):
 
 def mean_rates(trained: Trained) -> NDArray[np.float64]:
     """Mean rate of each unit over the training rows, of shape (n_components,)."""
-    totals = sum(trained.estimator.transform(rows).sum(axis=0, dtype=np.float64) for rows in trained.train.batches())
-    return np.asarray(totals) / trained.train.shape[0]
+    return unit_activity(map(trained.estimator.codes_and_active, trained.train.batches())).mean_code

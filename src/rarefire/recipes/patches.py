@@ -18,7 +18,6 @@ ranks of its activations are compared with those of the input's cosine to its we
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -126,21 +125,20 @@ class Patches(Recipe):
 
     def arms(self) -> list[Arm]:
         """For each seed one fit with whitening, then one without."""
-        images, _ = photographs(self.source)
+        images, photographed = photographs(self.source)
         arms = []
         for whitened in (True, False):
             name = "whitened" if whitened else "plain"
             seen = [whiten_image(image) for image in images] if whitened else images
             for seed in range(self.seed, self.seed + self.repeats):
                 model = autoencoder_of_source(self.n_components, TARGET, 1e-4, self.max_iter, seed)
-                rows = self._rows(seen, whitened, seed)
+                rows = self._rows(seen, photographed, whitened, seed)
                 arms.append(Arm(f"{name}-{seed}", rows, model, (RemoveMean(), ClipRescale())))
         return arms
 
-    def _rows(self, images: Sequence[NDArray[np.float64]], whitened: bool, seed: int) -> Source:
+    def _rows(self, images: Sequence[NDArray[np.float64]], name: str, whitened: bool, seed: int) -> Source:
         # The same seed gives the same places in the whitened and in the plain photographs.
         patches = extract_patches(images, self.side, self.n_patches, Generator(seed, "patches"))
-        _, name = photographs(self.source)
         notes = f"grey, halved in size, {'1/f-whitened' if whitened else 'not whitened'}, patches at random places"
         description = Description(name, "image", (self.side, self.side), notes=notes)
         # In double precision, as the source's own tool computes.
@@ -191,7 +189,6 @@ class Patches(Recipe):
         ]
 
 
-@lru_cache(maxsize=1)
 def photographs(source: str | None) -> tuple[list[NDArray[np.float64]], str]:
     """The photographs of a folder, or scikit-learn's two, in grey and halved in size; and what they are called."""
     name = "scikit-learn's two photographs" if source is None else Path(source).name

@@ -32,7 +32,7 @@ from rarefire.activations import Activation, ReLU, Sigmoid, ThresholdedReLU
 from rarefire.arguments import Free, Rule, Whole
 from rarefire.data.checks import reading
 from rarefire.data.datasets import film_plots, newsgroup_posts
-from rarefire.data.source import Source
+from rarefire.data.source import Source, column_sums
 from rarefire.data.text import bag_of_words, text_lines, text_source
 from rarefire.errors import InputError, NotAtHand
 from rarefire.estimators.autoencoder import SparseAutoencoder
@@ -247,9 +247,7 @@ def telling(share: NDArray[np.float64]) -> NDArray[np.int64]:
 
 def telling_words(trained: Trained) -> NDArray[np.int64]:
     """The columns of each unit's top words among those that tell something, of shape (n_units, N_WORDS or fewer)."""
-    counts = sum(rows.sum(axis=0, dtype=np.float64) for rows in trained.train.batches())
-    share = np.asarray(counts) / trained.train.shape[0]
-    candidates = telling(share)
+    candidates = telling(column_sums(trained.train) / trained.train.shape[0])
     return candidates[top_words(trained.estimator.components_[:, candidates], min(N_WORDS, len(candidates)))]
 
 
