@@ -34,7 +34,7 @@ slow: setup  ## killed processes, browsers, long fits, blocks of the documentati
 
 check: lint test slow  ## all that must pass before a change lands
 
-reproduce: setup  ## run every recipe and write docs/results.md (about an hour and a half)
+reproduce: setup  ## run every recipe and write docs/results.md (about five hours; docs/results.md says how long each took)
 	$(ONE_THREAD) $(BIN)/python tools/reproduce.py
 
 clean:  ## remove what was built, not runs/

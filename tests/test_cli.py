@@ -190,6 +190,49 @@ def test_a_run_without_a_name_gets_a_new_directory(here, undrawn, cli):
     assert cli("fit", "rows.npy", *MACHINE).out.splitlines()[-1] == "runs/rows-BernoulliRBM/report.html"
 
 
+def test_layers_are_fitted_shown_and_encoded(here, undrawn, cli, contents):
+    quick = sets("machines=[9, 7]", "layer1__n_iter=3", "layer2__n_iter=2", "fine_tune=sample", "max_iter=2")
+    words = ["fit", "lines", "--estimator", "DeepBeliefNetwork", *quick, "--device", "cpu"]
+    outcome = cli(*words, "--json", "--out", "run")
+    assert (outcome.code, outcome.err) == (0, "")
+    events = [json.loads(line) for line in outcome.out.splitlines()]
+    fits = [["FitStarted", *["EpochEnded"] * n, "FitEnded"] for n in (3, 2, 2)]
+    expected = [event for fit in fits for event in ("ArmStarted", *fit)]
+    assert [event["event"] for event in events if event["event"] != "Ticked"] == [*expected, "RunFinished"]
+    parts = [(event["number"], event["n_arms"], event["name"]) for event in events if event["event"] == "ArmStarted"]
+    assert parts == [(1, 3, "layer1"), (2, 3, "layer2"), (3, 3, "all layers together")]
+    files = {"spec.json", "weights.safetensors", "history.jsonl", "timing.jsonl"}
+    layers = {f"layers/{layer}/{file}" for layer in ("layer1", "layer2") for file in files}
+    assert {name for name in contents(here / "run") if name.startswith("layers/layer")} == layers | {
+        "layers/layer1",
+        "layers/layer2",
+    }
+    deep, source = rf.load("run"), open_source("lines")
+    alone = clone(deep).fit(source.rows(slice(None)))
+    assert [len(machine.components_) for machine in deep.machines_] == [9, 7]
+    for name in deep.parameter_names:
+        np.testing.assert_array_equal(getattr(deep, name), getattr(alone, name))
+    metrics = {entry["name"]: entry["value"] for entry in json.loads(Path("run/metrics.json").read_text())["metrics"]}
+    held_out = source.rows(deep.validation_indices_)
+    assert metrics["cv_cost_mean_field"] == pytest.approx(-deep.score(held_out), rel=1e-5)
+    assert cli("encode", "run", "lines", "-o", "codes.npy").code == 0
+    np.testing.assert_array_equal(np.load("codes.npy"), deep.transform(source.rows(slice(None))))
+    shown = cli("show", "run")
+    assert "DeepBeliefNetwork, seed 0" in shown.out
+    assert "cost over 2 epochs" in shown.out
+    shown = cli("show", "run/layers/layer2")
+    assert "BernoulliRBM" in shown.out
+    assert "cost over 2 epochs" in shown.out
+    before = contents(here / "run")
+    assert cli("resume", "run", "--quiet").code == 0
+    assert contents(here / "run") == before
+    assert cli(*words, "--set", "layer3=4", "--out", "other").code == 2
+    refused = cli(*words, "--set", "init=transpose", "--out", "other")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "layer2 as the machine below upside down, which has 81 visible units, but layer2 has 7" in refused.err
+    assert not Path("other").exists()
+
+
 @both
 def test_json_gives_json_lines_alone(here, undrawn, cli, quick):
     outcome = cli("fit", "rows.npy", *quick, "--json", "--out", "run")

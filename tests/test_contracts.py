@@ -17,12 +17,24 @@ import rarefire as rf
 from rarefire import errors as rf_errors
 from rarefire.activations import Activation, Identity, Sigmoid, Tanh
 from rarefire.component import Component, find, from_spec, label, members, to_spec
+from rarefire.data.batch import Batch
 from rarefire.data.datasets import Dataset
 from rarefire.data.source import ArraySource, Description
 from rarefire.errors import InputError
 from rarefire.estimators.base import SparseLearner
-from rarefire.losses import ReconstructionLoss
-from rarefire.penalties import ActivityPenalty, NoPenalty, Penalty, WeightPenalty
+from rarefire.losses import ReconstructionLoss, SquaredError
+from rarefire.models.autoencoder import Autoencoder
+from rarefire.objectives.reconstruction import Reconstruction
+from rarefire.penalties import (
+    L1,
+    ActivityPenalty,
+    NoPenalty,
+    Penalty,
+    RunningCrossEntropy,
+    TargetMean,
+    TargetMeanOfBiases,
+    WeightPenalty,
+)
 from rarefire.preprocess import Step
 from rarefire.random import Generator
 from rarefire.recipes import Recipe, load_all
@@ -31,11 +43,11 @@ from rarefire.types import Pass
 from rarefire.units import Units
 
 load_all()
-_ = rf.BernoulliRBM, rf.SparseAutoencoder
+_ = rf.BernoulliRBM, rf.DeepBeliefNetwork, rf.GaussianRBM, rf.SparseAutoencoder
 
 
-def family(base):
-    found = list(members(base))
+def family(base, suits=lambda cls: True):
+    found = [cls for cls in members(base) if suits(cls)]
     assert found
     return pytest.mark.parametrize("cls", found, ids=label)
 
@@ -145,15 +157,30 @@ def gap_of_penalty(penalty, pre, look):
     return relative_gap(exact, numeric)
 
 
-@family(ActivityPenalty)
-def test_gradient_of_activity_penalties_on_every_activation_and_unit_that_they_fit(cls):
-    weight, x = weight_and_rows()
+def layers_for(cls):
+    """Every activation and unit type that a penalty fits: function, slope, range, gain of the rates, and inputs."""
     layers = [(f(), f().slope, f().range, f().rate_gain, f().points()) for f in members(Activation)]
     for units in (units() for units in members(Units)):
         bounds = units.support if all(map(np.isfinite, units.support)) else None
         layers.append((units.mean, units.slope, bounds, units.rate_gain, torch.linspace(-3, 3, 80)))
     fitting = [layer for layer in layers if not cls.misfit(layer[2])]
     assert fitting
+    return fitting
+
+
+#: Penalties whose pull is not, or not on all parameters, the derivative of their value: each has tests of its own.
+INEXACT = {RunningCrossEntropy, TargetMeanOfBiases}
+
+
+def test_inexact_penalties_say_so_and_have_tests_of_their_own():
+    assert {cls for cls in members(ActivityPenalty) if not cls().exact} == INEXACT
+
+
+@family(ActivityPenalty, lambda cls: cls is not RunningCrossEntropy)
+def test_gradient_of_activity_penalties_on_every_activation_and_unit_that_they_fit(cls):
+    """With respect to the units' inputs, which :class:`TargetMeanOfBiases` follows exactly too."""
+    weight, x = weight_and_rows()
+    fitting = layers_for(cls)
     for f, slope, bounds, gain, points in fitting:
         order = torch.from_numpy(Generator(1, "points").permutation(len(points))[:20])
         pre = points[order].to(torch.float64).reshape(5, 4)
@@ -163,6 +190,53 @@ def test_gradient_of_activity_penalties_on_every_activation_and_unit_that_they_f
 
         for penalty in variants_of(cls):
             assert gap_of_penalty(penalty, pre, look) < 1e-8, (penalty, f)
+
+
+@pytest.mark.parametrize("averaging", [None, 0.9])
+@pytest.mark.parametrize("biases_only", [False, True])
+def test_the_guides_rule_is_the_derivative_where_rows_are_alike_and_q_minus_p_over_n_anywhere(averaging, biases_only):
+    weight, x = weight_and_rows()
+    p, strength = 0.1, 3.0
+    penalty = RunningCrossEntropy(p, strength, averaging, biases_only)
+    assert not penalty.exact
+    gains = set()
+    for f, slope, bounds, gain, points in layers_for(RunningCrossEntropy):
+
+        def look(z, f=f, slope=slope, bounds=bounds, gain=gain):
+            return Pass(x, z, f, slope, bounds, lambda h: h @ weight, (weight,), rate_gain=gain)
+
+        order = torch.from_numpy(Generator(1, "points").permutation(len(points))[:20])
+        pre = points[order].to(torch.float64).reshape(5, 4)
+        value, pull = penalty.evaluate(look(pre))
+        q = torch.sigmoid(gain * pre).mean(dim=0)
+        assert float(value) == pytest.approx(float(-strength * (p * q.log() + (1 - p) * (1 - q).log()).sum()))
+        # Of tanh units the rate is σ(2z), so that their input is pulled twice as much.
+        torch.testing.assert_close(pull, (strength * gain * (q - p) / 5).expand(5, 4))
+        assert gap_of_penalty(penalty, pre, look) > 1e-3
+        assert gap_of_penalty(penalty, pre[:1].repeat(5, 1), look) < 1e-8
+        gains.add(gain)
+    assert gains == {1.0, 2.0}
+
+
+@pytest.mark.parametrize("penalty", [TargetMeanOfBiases(0.3, 2.0), RunningCrossEntropy(0.3, 2.0, None, True)])
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_penalty_of_biases_leaves_all_else_to_the_objective(penalty, tied):
+    weight, x = weight_and_rows()
+    bias = torch.linspace(-1, 1, 4, dtype=torch.float64)
+    decoder = None if tied else weight.flip(0)
+    model = Autoencoder(weight, bias, torch.zeros(6).double(), Sigmoid(), Identity(), decoder)
+    plain, held = (
+        Reconstruction(SquaredError(), p, NoPenalty()).evaluate(model, Batch.of(x), {}, Generator(0, "test"))[0]
+        for p in (NoPenalty(), penalty)
+    )
+    assert held.value > plain.value
+    for name, gradient in held.grads.items():
+        if name != "encoder_bias":
+            assert torch.equal(gradient, plain.grads[name]), name
+    rates = torch.sigmoid(x @ weight.T + bias)
+    gap = rates.mean(dim=0) - 0.3
+    exact = (4 * gap * (rates * (1 - rates)).mean(dim=0)) if isinstance(penalty, TargetMean) else 2 * gap
+    torch.testing.assert_close(held.grads["encoder_bias"] - plain.grads["encoder_bias"], exact)
 
 
 def away_from_kinks(model, X):
@@ -182,7 +256,8 @@ def away_from_kinks(model, X):
 @family(Activation)
 def test_gradient_of_the_whole_objective(cls):
     X = np.random.default_rng(0).uniform(size=(8, 5))
-    for penalty in (penalty() for penalty in members(ActivityPenalty) if not penalty.misfit(cls.range)):
+    exact = [penalty() for penalty in members(ActivityPenalty) if penalty not in INEXACT]
+    for penalty in (penalty for penalty in exact if not penalty.misfit(cls.range)):
         for loss in (loss() for loss in members(ReconstructionLoss)):
             for tied in (False, True):
                 model = rf.SparseAutoencoder(
@@ -211,29 +286,60 @@ def test_a_penalty_that_means_nothing_for_a_range_is_refused(cls):
             model.check_arguments()
 
 
-@family(WeightPenalty)
-def test_gradient_of_weight_penalties(cls):
+@pytest.mark.parametrize("penalty", [*(cls() for cls in members(WeightPenalty)), L1(0.3, proximal=True)], ids=str)
+def test_gradient_of_weight_penalties(penalty):
     weight, _ = weight_and_rows()
-    penalty = cls()
     numeric = central_differences(lambda w: penalty.value([w]), weight, 1e-4)
     exact = penalty.gradient(weight)
-    if cls is NoPenalty:
+    if isinstance(penalty, NoPenalty):
         assert not exact.any()
-    else:
-        assert relative_gap(exact, numeric) < 1e-8
-        two = penalty.value([weight, 2 * weight])
-        assert two == pytest.approx(float(penalty.value([weight]) + penalty.value([2 * weight])))
+        assert not numeric.any()
+        return
+    if penalty.shrinkage:
+        # What a proximal step takes off is no part of the gradient.
+        assert not exact.any()
+        exact = penalty.shrinkage * weight.sign()
+    assert relative_gap(exact, numeric) < 1e-8
+    two = penalty.value([weight, 2 * weight])
+    assert two == pytest.approx(float(penalty.value([weight]) + penalty.value([2 * weight])))
 
 
 @family(Units)
 def test_units_are_of_the_exponential_family(cls):
     units, z = cls(), torch.linspace(-3, 3, 13, dtype=torch.float64)
+    bias = torch.linspace(0.5, -0.7, 13, dtype=torch.float64)
     mean = units.mean(z)
     # The mean is the derivative of the log partition, its slope the second derivative.
-    first = central_differences(lambda t: units.log_partition(t).sum(), z, 1e-3)
+    first = central_differences(lambda t: units.log_partition(t, bias).sum(), z, 1e-3)
     assert relative_gap(first, mean) < 1e-8
     second = central_differences(lambda t: units.mean(t).sum(), z, 1e-3)
     assert relative_gap(second, units.slope(z, mean)) < 1e-8
+
+
+@family(Units)
+def test_log_partition_is_the_sum_or_integral_over_the_units_values(cls):
+    """Of exp(t(s)·(z − b) − e(s, b)), by the two values of a binary unit or on a fine grid; P(s | z) has mean z's."""
+    units = cls()
+    z, b = torch.linspace(-3, 3, 7).double().reshape(-1, 1), torch.linspace(0.8, -1.2, 7).double().reshape(-1, 1)
+    low, high = units.support
+    discrete = (low, high) == (0.0, 1.0)
+    # Steps of 1/64 are exact, and integrate a normal law to the last digit.
+    s = (torch.arange(2.0) if discrete else torch.arange(-1920, 1921) / 64).double().expand(7, -1)
+    width = 1.0 if discrete else 1 / 64
+    weights = torch.exp(units.statistic(s) * (z - b) - units.energy(s, b)) * width
+    torch.testing.assert_close(units.log_partition(z, b)[:, 0], weights.sum(dim=1).log(), rtol=1e-9, atol=1e-9)
+    mean = (weights * s).sum(dim=1) / weights.sum(dim=1)
+    torch.testing.assert_close(units.mean(z)[:, 0], mean, rtol=1e-9, atol=1e-9)
+
+
+@family(Units)
+def test_units_begin_at_the_mean_that_is_asked_for(cls):
+    """The input at which the mean is that of the values, but for half a value of either end of a bounded range."""
+    units, n = cls(), 200
+    total = torch.tensor([20.0, 100.0, 190.0], dtype=torch.float64)
+    bounded = all(map(np.isfinite, units.support))
+    expected = (total + 0.5) / (n + 1) if bounded else total / n
+    torch.testing.assert_close(units.mean(units.input_of_mean(total, n)), expected)
 
 
 @family(Units)

@@ -16,6 +16,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 
 from rarefire.component import find, from_spec, members, to_spec
 from rarefire.data.datasets import (
+    CIFAR10,
     MNIST,
     Dataset,
     Digits,
@@ -45,6 +46,19 @@ def small_mnist(tmp_path, monkeypatch):
     return pixels
 
 
+@pytest.fixture
+def small_cifar10(tmp_path, monkeypatch):
+    """Two made images a batch in CIFAR-10's place: labels, and planes of red, green and blue."""
+    monkeypatch.setenv("RAREFIRE_DATA", str(tmp_path))
+    rng = np.random.default_rng(1)
+    labels, planes = rng.integers(0, 10, (6, 2, 1), np.uint8), rng.integers(0, 256, (6, 2, 3072), np.uint8)
+    (tmp_path / "cifar10").mkdir()
+    names = [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"]
+    for name, batch in zip(names, np.concatenate([labels, planes], axis=2), strict=True):
+        (tmp_path / "cifar10" / name).write_bytes(batch.tobytes())
+    return planes.reshape(12, 3, 1024)
+
+
 TABLE = b'''ID,Title,Category,Plot
 0,Dogs,"""Family film"",  ""Drama""","A ""good"" dog runs, and
 runs."
@@ -69,7 +83,7 @@ def small_newsgroups(monkeypatch):
 
 
 @pytest.mark.parametrize("cls", list(members(Dataset)), ids=lambda cls: cls.__name__)
-def test_contract(cls, small_mnist, small_movies, small_newsgroups):
+def test_contract(cls, small_mnist, small_cifar10, small_movies, small_newsgroups):
     dataset = cls()
     name = cls.__name__.lower()
     assert find(Dataset, name) is cls
@@ -140,6 +154,27 @@ def test_mnist_in_full(monkeypatch):
     assert MNIST(part="test").open().shape == (10000, 784)
 
 
+def test_cifar10_rows(small_cifar10):
+    luma = np.einsum("ncp,c->np", small_cifar10, [0.299, 0.587, 0.114]) / 255
+    train, test = CIFAR10().open(), CIFAR10(part="test").open()
+    np.testing.assert_allclose(everything(train), luma[:10], atol=0.6 / 255)
+    np.testing.assert_allclose(everything(test), luma[10:], atol=0.6 / 255)
+    assert train.description.shape == (32, 32)
+
+
+def test_cifar10_in_full(monkeypatch):
+    folder = Path(os.environ.get("RAREFIRE_DATA") or Path(__file__).parents[2] / "shared/data")
+    if not (folder / "cifar10").exists():
+        pytest.skip("CIFAR-10's files are not on this machine")
+    monkeypatch.setenv("RAREFIRE_DATA", str(folder))
+    train = CIFAR10().open()
+    assert train.shape == (50000, 1024)
+    assert CIFAR10(part="test").open().shape == (10000, 1024)
+    # The published means of the channels are 0.4914, 0.4822 and 0.4465.
+    mean = np.mean([rows.mean(axis=1).mean() for rows in np.split(everything(train), 10)])
+    assert mean == pytest.approx(0.299 * 0.4914 + 0.587 * 0.4822 + 0.114 * 0.4465, abs=5e-4)
+
+
 def test_movies(small_movies):
     plots = film_plots()
     assert plots.documents == ['A "good" dog runs, and\nruns.', "A man reads.", "A cat and a dog."]
@@ -195,6 +230,7 @@ def test_newsgroups(small_newsgroups):
         (Photos(n_patches="many"), "n_patches='many'"),
         (Photos(seed=True), "seed=True"),
         (MNIST(part="half"), "no part 'half'"),
+        (CIFAR10(part="half"), "CIFAR-10 has no part 'half'"),
         (Newsgroups(part="half"), "newsgroups has no part 'half'"),
     ],
 )

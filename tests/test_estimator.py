@@ -478,8 +478,25 @@ def test_numpy_generators_are_seeds():
     np.testing.assert_array_equal(one.components_, two.components_)
 
 
-def test_a_running_average_is_refused_by_a_machine():
-    from rarefire.penalties import KLDivergence
-
-    with pytest.raises(InputError, match="running average"):
-        rf.BernoulliRBM(n_components=2, penalty=KLDivergence(averaging=0.9)).fit(np.eye(4))
+def test_a_machine_keeps_running_averages(tmp_path):
+    """Σ (1 − d)dᵏ ⟨E[h|v]⟩ over the batches so far, saved, resumed, and carried from update to update."""
+    d, n = 0.8, 40
+    arguments = {"penalty": KLDivergence(averaging=d), "learning_rate": 0.5, "batch_size": None, "random_state": 0}
+    rbm = rf.BernoulliRBM(3, **arguments)
+    mean, weight = np.zeros(3), 0.0
+    for chunk in np.array_split(DIGITS[: 3 * n], 3):
+        # A fit of no epochs gives the weights that the first update begins with.
+        before = (
+            rbm.transform(chunk) if weight else rf.BernoulliRBM(3, **arguments, n_iter=0).fit(chunk).transform(chunk)
+        )
+        mean, weight = d * mean + (1 - d) * before.mean(axis=0), d * weight + (1 - d)
+        rbm.partial_fit(chunk)
+        np.testing.assert_allclose(rbm.running_mean_, mean)
+        np.testing.assert_allclose(rbm.running_weight_, [weight])
+    rbm.save(tmp_path / "run")
+    again = rf.load(tmp_path / "run")
+    np.testing.assert_array_equal(again.running_mean_, rbm.running_mean_)
+    for one in (rbm, again):
+        one.partial_fit(DIGITS[:n])
+    np.testing.assert_array_equal(again.components_, rbm.components_)
+    assert not hasattr(rbm.set_params(penalty=None).fit(DIGITS[:n]), "running_mean_")

@@ -13,7 +13,7 @@ import sklearn.datasets
 
 from rarefire.data import fetch
 from rarefire.data.arrays import load_idx
-from rarefire.errors import InputError
+from rarefire.errors import InputError, NotAtHand
 
 
 @pytest.fixture
@@ -113,6 +113,88 @@ def test_an_answer_of_another_shape_is_refused(places, monkeypatch):
 def test_unknown_part():
     with pytest.raises(InputError, match="no part 'valid'; use 'train' or 'test'"):
         fetch.mnist_images("valid")
+
+
+TRAIN = [f"data_batch_{number}.bin" for number in range(1, 6)]
+
+
+def test_cifar10_on_disk_is_not_downloaded(places, monkeypatch):
+    monkeypatch.setattr("sklearn.datasets.fetch_openml", lambda *_, **__: pytest.fail("downloads"))
+    cached = [put(places / "cache/rarefire/cifar10" / name) for name in TRAIN]
+    assert fetch.cifar10_batches("train") == cached
+    # All batches come from one place: an own folder that lacks one is passed over.
+    unpacked = [put(places / "data/cifar10/cifar-10-batches-bin" / name) for name in TRAIN[:4]]
+    assert fetch.cifar10_batches("train") == cached
+    unpacked.append(put(places / "data/cifar10/cifar-10-batches-bin" / TRAIN[4]))
+    assert fetch.cifar10_batches("train") == unpacked
+    own = [put(places / "data/cifar10" / name) for name in TRAIN]
+    assert fetch.cifar10_batches("train") == own
+    test = put(places / "data/cifar10/cifar-10-batches-bin/test_batch.bin")
+    assert fetch.cifar10_batches("test") == [test]
+
+
+def test_cifar10_without_a_network(places, no_network, recwarn):
+    before = socket.getdefaulttimeout()
+    with pytest.raises(NotAtHand) as caught:
+        fetch.cifar10_batches("train")
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in (
+        "data_batch_1.bin to data_batch_5.bin",
+        str(places / "data"),
+        str(places / "cache/rarefire"),
+        "cifar-10-binary.tar.gz",
+        "'photos'",
+        "refused",
+    ):
+        assert word in message
+    with pytest.raises(NotAtHand, match=r"with test_batch\.bin in"):
+        fetch.cifar10_batches("test")
+    assert socket.getdefaulttimeout() == before
+    assert not recwarn.list
+    assert not (places / "cache/rarefire").exists()
+    with pytest.raises(InputError, match="no part 'valid'; use 'train' or 'test'"):
+        fetch.cifar10_batches("valid")
+
+
+def cifar10_answer():
+    """What OpenML has: 60,000 images, labels as words, 5,000 of each class in the first 50,000."""
+    rng = np.random.default_rng(0)
+    labels = np.concatenate([rng.permutation(np.arange(n) % 10) for n in (50000, 10000)])
+    pixels = np.zeros((60000, 3072), np.uint8)
+    pixels[:, ::100] = rng.integers(0, 256, (60000, 31))
+    return SimpleNamespace(data=pixels, target=labels.astype(str).astype(object))
+
+
+def test_a_download_is_kept_as_batches(places, monkeypatch):
+    answer, calls = cifar10_answer(), []
+
+    def openml(name, **options):
+        calls.append((name, options["version"], options["as_frame"], socket.getdefaulttimeout()))
+        return answer
+
+    monkeypatch.setattr("sklearn.datasets.fetch_openml", openml)
+    folder = places / "cache/rarefire/cifar10"
+    (test,) = fetch.cifar10_batches("test")
+    assert test == folder / "test_batch.bin"
+    assert fetch.cifar10_batches("train") == [folder / name for name in TRAIN]
+    assert calls == [("CIFAR_10", 1, False, fetch.TIMEOUT)]
+    assert sorted(entry.name for entry in folder.iterdir()) == [*TRAIN, "test_batch.bin"]
+    kept = np.concatenate([np.fromfile(folder / name, np.uint8).reshape(10000, 3073) for name in [*TRAIN, test.name]])
+    np.testing.assert_array_equal(kept[:, 0], answer.target.astype(int))
+    np.testing.assert_array_equal(kept[:, 1:], answer.data)
+
+
+def test_an_answer_in_another_order_is_refused(places, monkeypatch):
+    answer = cifar10_answer()
+    answer.target[:] = np.sort(answer.target)
+    monkeypatch.setattr("sklearn.datasets.fetch_openml", lambda *_, **__: answer)
+    with pytest.raises(NotAtHand, match="not 5000 training images of each class"):
+        fetch.cifar10_batches("train")
+    answer.data = answer.data[:, :1024]
+    with pytest.raises(NotAtHand, match="not 60000 images of 3072 bytes"):
+        fetch.cifar10_batches("train")
+    assert not (places / "cache/rarefire").exists()
 
 
 def test_movies_are_looked_for_on_disk_and_then_in_the_package(places, monkeypatch):

@@ -38,6 +38,38 @@ CONFIGURATIONS = {
         "weight_decay=L2",
         "penalty=MeanActivity",
     ],
+    "Gaussian with everything": [
+        "--estimator",
+        "GaussianRBM",
+        "n_components=100",
+        "n_iter=60",
+        "persistent=true",
+        "momentum=Switch",
+        "learning_rate=Linear",
+        "learning_rate__first=0.003",
+        "averaging=0.9",
+        "centring=0.01",
+        "learn_variance=true",
+        "weight_decay=L1",
+        "weight_decay__proximal=true",
+        "penalty=KLDivergence",
+        "penalty__averaging=0.9",
+        "penalty__strength=0.01",
+    ],
+    "layers": [
+        "--estimator",
+        "DeepBeliefNetwork",
+        "machines=[64, 64]",
+        "layer1__n_iter=10",
+        "layer2__n_iter=10",
+        "layer2__centring=0.01",
+        "init=transpose",
+        "fine_tune=sample",
+        "max_iter=60",
+        "learning_rate=Linear",
+        "learning_rate__first=0.01",
+        "averaging=0.9",
+    ],
     "lbfgs": ["n_components=100", "solver=lbfgs", "max_iter=150", "output=Sigmoid"],
     "adam with everything": [
         "n_components=100",
@@ -107,7 +139,8 @@ def alone(tmp_path_factory, finished):
 
 
 def assert_same(run, other):
-    for name in SAME:
+    layers = [str(path.relative_to(other)) for path in other.glob("layers/*/*") if path.name in SAME]
+    for name in [*SAME, *layers]:
         assert (run / name).read_bytes() == (other / name).read_bytes(), name
 
 
@@ -119,7 +152,7 @@ def await_file(path, process, seconds=120):
         time.sleep(0.01)
 
 
-@configurations("CD with everything", "lbfgs", "adam with everything")
+@configurations("CD with everything", "Gaussian with everything", "layers", "lbfgs", "adam with everything")
 def test_killed_at_random_moments(here, alone, process, name):
     other, seconds = alone(name)
     rng = random.Random(name)

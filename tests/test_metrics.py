@@ -7,7 +7,7 @@ import torch
 from rarefire.metrics import against, metric
 from rarefire.metrics.activity import active_count, share_of_zeros, unit_activity
 from rarefire.metrics.capacity import suggested_components
-from rarefire.metrics.cost import bernoulli_cost
+from rarefire.units import bernoulli_cost
 
 
 def test_cost_is_the_cross_entropy_of_its_probability():

@@ -91,6 +91,7 @@ def test_a_word_is_a_dataset_first_and_a_path_second(here):
 @pytest.mark.parametrize(
     ("where", "options", "words"),
     [
+        ("cifar-10", {}, ["'cifar-10' is no file or folder", "did you mean 'cifar10'?"]),
         (
             "digts",
             {},
@@ -120,13 +121,17 @@ def test_a_word_is_a_dataset_first_and_a_path_second(here):
         ("photos", {"patch": 0}, ["--patch 0"]),
         ("folder", {"column": "a"}, ["--column does not apply to folder"]),
         ("folder", {}, ["no images"]),
+        ("x.bin", {}, ["no batch of CIFAR-10"]),
+        ("x.bin", {"column": "a"}, ["--column does not apply to x.bin"]),
+        ("data_batch_1", {}, ["pickles are never read", "cifar-10-binary.tar.gz"]),
     ],
 )
 def test_what_cannot_be_opened(here, where, options, words):
-    for name in ("numbers.txt", "numbers.txt.gz", "one.png", "x.doc", "word", "x.csv"):
+    for name in ("numbers.txt", "numbers.txt.gz", "one.png", "x.doc", "word", "x.csv", "data_batch_1"):
         Path(name).write_text("1,2\n")
     Path("empty.npy").write_text("")
     np.save("x.npy", np.zeros((2, 2)))
+    Path("x.bin").write_bytes(bytes(3072))
     Path("folder").mkdir()
     with pytest.raises(InputError) as caught:
         open_source(where, **options)

@@ -21,6 +21,7 @@ from typing import Any
 from rarefire.artifact import RunDirectory
 from rarefire.display import beside, number
 from rarefire.estimators.load import load_parts
+from rarefire.recipes import decay, edges, layers, sparsity
 from rarefire.recipes.words import Words, told
 from rarefire.runs import Trained
 
@@ -33,12 +34,17 @@ MARK = "<!-- section: "
 
 @dataclass(frozen=True)
 class Experiment:
-    """A recipe with its options, what to say of it, and the pictures to show."""
+    """A recipe with its options, what to say of it, the pictures to show, and a table of several ways to do it.
+
+    In that table the cell of column ``c`` and of a row (words, ending) is the entry that is called ``c`` + ending.
+    """
 
     name: str
     arguments: tuple[str, ...]
     text: str
     pictures: tuple[str, ...] = ()
+    rows: tuple[tuple[str, str], ...] = ()
+    columns: tuple[str, ...] = ()
 
     @property
     def directory(self) -> RunDirectory:
@@ -61,6 +67,12 @@ class Experiment:
             arguments = [os.path.expandvars(part) for part in self.arguments]
             subprocess.run([*command, "run", *arguments, "--out", str(self.directory)], check=True)
 
+
+DECAY_COLUMNS = (
+    "share of weights below a tenth of their root mean square; excess kurtosis, spatial spread in pixels and "
+    "correlation of neighbours, of each filter, in the mean; share of filters with less than a tenth of the largest "
+    "norm; mean activity; R² and roughness of the reconstructions."
+)
 
 EXPERIMENTS = (
     Experiment(
@@ -109,6 +121,91 @@ EXPERIMENTS = (
         " the sparse model has a higher one, because the six of 64 units that are on at a time can say less than "
         "50 (six chosen as the strongest, without any penalty, did no better in trials).",
         ("units", "course"),
+    ),
+    Experiment(
+        "decay",
+        ("decay",),
+        "Source 000: 5,000 standardised 8×8 patches, 100 hidden units, 1,000 updates at rate 0.01, momentum 0.9, and "
+        "500 updates of refinement at rate 0.01. The source shows random patterns without decay, localised spots with "
+        "L1, smooth patterns with L2. Medians over three fits, with their range. What is in the table's columns: "
+        + DECAY_COLUMNS,
+        ("none", "l1", "l2", "none-refined", "l1-refined", "l2-refined", "reconstructions", "reconstructions-refined"),
+        tuple(
+            (f"{words}, {when}", f"_{panel}{stage}")
+            for stage, when in decay.STAGES.items()
+            for panel, words in decay.WORDS.items()
+        ),
+        ("near_zero", "kurtosis", "spread", "smoothness", "small", "activity", "r2", "roughness"),
+    ),
+    Experiment(
+        "sparsity",
+        ("sparsity",),
+        "Source 000: the same patches and units, rate 0.05, target 0.01, K = 1. What the author asks of them is "
+        "answered in [sparsity.md](sparsity.md). Medians over three fits, with their range.",
+        (
+            "own",
+            "own-refined",
+            "none",
+            "noise-free",
+            "entries",
+            "target-0.3",
+            "whitened",
+            "cure",
+            "hidden-decay",
+            "useful",
+            "targets",
+        ),
+        (
+            ("the source's own, refined", "_refined"),
+            *((kind.words, "" if kind.name == "own" else f"_{kind.name}") for kind in sparsity.kinds(100)),
+        ),
+        ("small", "useful", "dead", "activity", "norm", "roughness"),
+    ),
+    Experiment(
+        "edges-photos",
+        ("edges", "--source", "$RAREFIRE_DATA/photos"),
+        "Source 000's open question, whether its data were too few for edges: 12×12 patches of nine photographs of "
+        "landscapes, plants and animals, whitened, 144 units, 96,000 updates; medians over three fits, with their "
+        "range. Every other row differs from the first in one thing.",
+        ("filters-own", "filters-patches_5000", "distinct"),
+        tuple(
+            (setting.name.replace("_", " "), "" if setting.name == "own" else f"_{setting.name}")
+            for setting in edges.Edges().settings()
+        ),
+        ("edges", "dead", "mean_activity"),
+    ),
+    Experiment(
+        "edges",
+        ("edges", "--set", "ablation=false"),
+        "The same from scikit-learn's two photographs, of which 200,000 patches overlap more.",
+        ("filters-own", "patches"),
+    ),
+    Experiment(
+        "layers",
+        ("layers",),
+        "Source 002: a second layer of 100 units on 100, its cost run all the way back to the pixels, in nats per "
+        "pixel. The source found it much higher than that of the first layer, and asked why "
+        "([layers.md](layers.md)). Aimed at: both layers, tuned together, at or below the first layer alone. Medians "
+        "over three seeds, with their range; `exact_cost` is the expectation over all 2,116 pictures.",
+        ("settings", "sizes", "features-samples", "features-tuned"),
+        tuple((setting.words, f"_{setting.name}") for setting in layers.Layers().settings()),
+        ("exact_cost", "exact_cost_mean_field", "cv_cost", "cv_cost_mean_field", "cost", "cost_mean_field"),
+    ),
+    Experiment(
+        "layers-digits",
+        ("layers", "--source", "digits"),
+        "The same on more complex inputs, as the source proposes: scikit-learn's digits, grey values as probabilities.",
+        ("settings",),
+        tuple((setting.words, f"_{setting.name}") for setting in layers.Layers(source="digits").settings()),
+        ("cv_cost", "cv_cost_mean_field", "cost", "cost_mean_field"),
+    ),
+    Experiment(
+        "likelihood",
+        ("likelihood",),
+        "500 hidden units on MNIST, the log-likelihood of the test images by annealed importance sampling from both "
+        "ends. Published: −86.34 nats an image with CD-25 (Salakhutdinov and Murray, 2008). Aimed at: −84.0, and "
+        "estimates that differ by less than half a nat. More in [likelihood.md](likelihood.md).",
+        ("temperatures", "samples"),
     ),
     Experiment(
         "lines",
@@ -171,8 +268,8 @@ class Comparison:
         """Text, command and table."""
         rows = []
         for experiment in self.experiments:
-            values = {entry["name"]: entry["value"] for entry in experiment.directory.metrics()}
-            rows.append([experiment.text, *(number(values[column]) for column in self.columns)])
+            entries = {entry["name"]: entry for entry in experiment.directory.metrics()}
+            rows.append([experiment.text, *(with_range(entries.get(column)) for column in self.columns)])
         header = ("choice", *(f"`{column}`" for column in self.columns))
         command = f"`rarefire run {' '.join(self.command)}` with one setting changed."
         return [f"## {self.title}", "", self.text, "", command, "", *table(header, rows), ""]
@@ -196,6 +293,34 @@ READINGS = (
 )
 
 COMPARISONS = (
+    Comparison(
+        "Weight decay, read otherwise",
+        "The recipe `decay` with one reading of the source changed at a time; medians over three fits, with their "
+        "range, before refinement.",
+        ("decay",),
+        "decay-reading-",
+        (
+            ("as taken", "own", ()),
+            ("each picture standardised by itself", "image", ("standardise=image",)),
+            ("all values standardised by two numbers", "global", ("standardise=global",)),
+            ("16×16 pixels", "side", ("side=16",)),
+            ("iterations are passes over the pictures", "epochs", ("unit=epochs",)),
+            ("reconstructions sampled in training", "sampled", ("chain_visible=sample",)),
+            ("initial weights of 0.1", "init", ("init_scale=0.1",)),
+        ),
+        (
+            "activity_none",
+            "smoothness_none",
+            "r2_none",
+            "near_zero_none",
+            "near_zero_l1",
+            "kurtosis_l1",
+            "spread_none",
+            "spread_l1",
+            "smoothness_l2",
+            "r2_l2",
+        ),
+    ),
     Comparison(
         "Sparse units that copy noise",
         "The weight decay of the 200 sparse units. Where it is small, they copy patches and noise alike: a penalty on "
@@ -270,7 +395,11 @@ def section(experiment: Experiment) -> list[str]:
     directory = experiment.directory
     spec = directory.spec()
     rows = []
-    for entry in directory.metrics():
+    entries = {entry["name"]: entry for entry in directory.metrics()}
+    in_table = {f"{column}{ending}" for _, ending in experiment.rows for column in experiment.columns}
+    for entry in entries.values():
+        if entry["name"] in in_table and "within" not in entry:
+            continue
         published = beside(entry)
         verdict = {True: "yes", False: "**no**", None: ""}[entry.get("within")]
         rows.append(
@@ -287,12 +416,27 @@ def section(experiment: Experiment) -> list[str]:
         *table(("figure", "ours", "published or expected", "within", "unit", "what it is"), rows),
         "",
     ]
+    if experiment.rows:
+        cells = (
+            (words, *(with_range(entries.get(f"{column}{ending}")) for column in experiment.columns))
+            for words, ending in experiment.rows
+        )
+        lines += [*table(("way", *(f"`{column}`" for column in experiment.columns)), cells), ""]
     for name in experiment.pictures:
         target = DOCS / "figures" / f"{experiment.name}-{name}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(directory.path / "figures" / f"{name}.png", target)
         lines += [f"![{directory.captions()[name]}](figures/{target.name})", "", f"*{directory.captions()[name]}*", ""]
     return lines
+
+
+def with_range(entry: dict[str, Any] | None) -> str:
+    """A median and its range over seeds; nothing where a way has no such figure."""
+    if entry is None:
+        return ""
+    if "low" not in entry or entry["low"] == entry["high"]:
+        return number(entry["value"])
+    return f"{number(entry['value'])} ({number(entry['low'])} to {number(entry['high'])})"
 
 
 def timing_seconds(path: Path) -> float:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from rarefire import activations, errors, losses, penalties, preprocess, schedules, units
     from rarefire.estimators.autoencoder import SparseAutoencoder
     from rarefire.estimators.boltzmann import BernoulliRBM
+    from rarefire.estimators.deep import DeepBeliefNetwork
+    from rarefire.estimators.gaussian import GaussianRBM
     from rarefire.estimators.gradient import check_gradient
     from rarefire.estimators.load import load
     from rarefire.metrics.capacity import suggested_components
@@ -21,6 +23,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "BernoulliRBM": "rarefire.estimators.boltzmann",
+    "DeepBeliefNetwork": "rarefire.estimators.deep",
+    "GaussianRBM": "rarefire.estimators.gaussian",
     "SparseAutoencoder": "rarefire.estimators.autoencoder",
     "check_gradient": "rarefire.estimators.gradient",
     "load": "rarefire.estimators.load",
@@ -31,6 +35,8 @@ _MODULES = ("activations", "errors", "losses", "penalties", "preprocess", "sched
 
 __all__ = [
     "BernoulliRBM",
+    "DeepBeliefNetwork",
+    "GaussianRBM",
     "SparseAutoencoder",
     "__version__",
     "activations",

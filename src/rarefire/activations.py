@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rarefire.arguments import Number, Rule
 from rarefire.component import Component
+from rarefire.units import smoothed_log_odds
 
 
 class Activation(Component, ABC):
@@ -47,9 +48,7 @@ class Activation(Component, ABC):
         if self.range is None or self.rate_gain is None:
             return None
         low, high = self.range
-        # Half a row of either end keeps a column that is always at one of them finite.
-        rate = (((total - n * low) / (high - low)).clamp(0, n) + 0.5) / (n + 1)
-        return torch.logit(rate) / self.rate_gain
+        return smoothed_log_odds((total - n * low) / (high - low), n) / self.rate_gain
 
     @property
     def kinks(self) -> tuple[float, ...]:

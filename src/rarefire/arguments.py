@@ -96,7 +96,8 @@ class Choice(Rule):
     values: tuple[Any, ...]
 
     def allows(self, value: Any) -> bool:
-        return isinstance(value, type(self.values[0])) and value in self.values
+        # Of the same kind first, because an array equals nothing in one word.
+        return any(isinstance(value, type(one)) and value == one for one in self.values)
 
     def __str__(self) -> str:
         return f"one of {', '.join(map(repr, self.values))}" if len(self.values) > 1 else repr(self.values[0])

@@ -120,6 +120,10 @@ class RunDirectory:
         """The directory of one of several runs that belong together."""
         return RunDirectory(self.path / "arms" / name)
 
+    def layer(self, name: str) -> RunDirectory:
+        """The directory of one of the machines that a deep model is made of."""
+        return RunDirectory(self.path / "layers" / name)
+
     def check_free(self, *, overwrite: bool = False) -> None:
         """See that a run may be begun here.
 
@@ -155,7 +159,18 @@ class RunDirectory:
         spec_file = self.path / _SPEC
         # At every moment the directory holds the old run whole, the old run begun anew, or the new one.
         with self._beside(spec_file, _as_json({"format": FORMAT, **spec})):
-            for name in ("checkpoint", _WEIGHTS, _PAGE, _METRICS, _TABLE, _HISTORY, _TIMING, "figures", "arms"):
+            for name in (
+                "checkpoint",
+                _WEIGHTS,
+                _PAGE,
+                _METRICS,
+                _TABLE,
+                _HISTORY,
+                _TIMING,
+                "figures",
+                "arms",
+                "layers",
+            ):
                 path = self.path / name
                 if path.is_dir():
                     shutil.rmtree(path)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from rarefire.activations import Activation, Sigmoid
 from rarefire.component import Component
-from rarefire.metrics.cost import bernoulli_cost
 from rarefire.types import PerRow, Visible
+from rarefire.units import bernoulli_cost
 
 
 class ReconstructionLoss(Component, ABC):

@@ -38,6 +38,13 @@ class ActivityPenalty(Penalty):
     needs_zero: ClassVar[bool] = False
     #: Factor of a running average over batches that stands in for the batch's own; None where there is none.
     averaging: float | None = None
+    #: Whether its gradient moves the hidden biases alone, and leaves the weights to the objective.
+    biases_only: bool = False
+
+    @property
+    def exact(self) -> bool:
+        """Whether what it adds to the gradients is the derivative of its value with respect to all parameters."""
+        return self.averaging is None and not self.biases_only
 
     @abstractmethod
     def evaluate(self, p: Pass) -> tuple[Scalar, Hidden]:
@@ -78,6 +85,11 @@ class WeightPenalty(Penalty):
     @abstractmethod
     def gradient(self, weight: Tensor) -> Tensor:
         """Its derivative with respect to one matrix, in that matrix's shape."""
+
+    @property
+    def shrinkage(self) -> float:
+        """What a proximal step takes off the size of each weight, times the step; 0 where the gradient is all."""
+        return 0.0
 
 
 class NoPenalty(ActivityPenalty, WeightPenalty):
@@ -145,6 +157,7 @@ class TargetMean(ActivityPenalty):
     Notes
     -----
     For any units, unbounded ones too; with t = 0 for ReLU and its kin. Source: document 004, with K = 1.
+    :class:`TargetMeanOfBiases` is the same on biases alone.
     """
 
     rules: ClassVar[dict[str, Rule]] = {"strength": Number(0)}
@@ -157,6 +170,79 @@ class TargetMean(ActivityPenalty):
         """The value and its gradient, 2K(s̄ − t)/N · ∂codes/∂pre."""
         gap = p.mean(p.codes) - self.target
         return self.strength * (gap**2).sum(dtype=torch.float64), (2 * self.strength / p.n) * gap * p.slope
+
+
+class TargetMeanOfBiases(TargetMean):
+    """Squared distance of each unit's mean code from a target, K Σⱼ (s̄ⱼ − t)², followed by the biases alone.
+
+    How often a unit fires is a matter of its bias; the weights are left to the data.
+
+    Parameters
+    ----------
+    target : float
+        t, the wanted mean of each unit.
+    strength : float
+        K.
+
+    Notes
+    -----
+    For any units. Source: Lee, Ekanadham and Ng (2008), Sparse deep belief net model for visual area V2, whose p is
+    ``target`` and whose λ is ``strength``.
+    """
+
+    biases_only = True
+
+
+class RunningCrossEntropy(ActivityPenalty):
+    """Cross-entropy of each unit's running mean rate q to a target, λ Σⱼ −p ln qⱼ − (1 − p) ln(1 − qⱼ).
+
+    What joins the gradient is the guide's rule, λ(qⱼ − p)/N for every row of a batch of N: the derivative with
+    respect to the unit's input where all rows have the rate q.
+
+    Parameters
+    ----------
+    target : float
+        p, in (0, 1).
+    strength : float
+        λ.
+    averaging : float or None
+        Factor d in [0, 1) of the running average over batches, 0.9 to 0.99; None takes the batch's own mean.
+    biases_only : bool
+        Whether only the biases follow it, and not the weights.
+
+    Notes
+    -----
+    For units of bounded range: sigmoid units as they are, tanh units by (a + 1)/2. Source: Hinton (2010), A practical
+    guide to training restricted Boltzmann machines, section 11.
+    """
+
+    needs_rates = True
+    rules: ClassVar[dict[str, Rule]] = {
+        "target": Number(0, 1, above=True),
+        "strength": Number(0),
+        "averaging": Number(0, 1, none=True),
+    }
+
+    def __init__(
+        self, target: float = 0.05, strength: float = 1.0, averaging: float | None = 0.9, biases_only: bool = False
+    ) -> None:
+        self.target = target
+        self.strength = strength
+        self.averaging = averaging
+        self.biases_only = biases_only
+
+    @property
+    def exact(self) -> bool:
+        """False: the rule is a derivative only where all rows are alike."""
+        return False
+
+    def evaluate(self, p: Pass) -> tuple[Scalar, Hidden]:
+        """The value, and λ(q − p)/N · g for every row, as rates are σ(g·pre)."""
+        q = p.mean(p.rates)
+        inside = _inside(q.double())
+        value = -(self.target * torch.log(inside) + (1 - self.target) * torch.log(1 - inside)).sum()
+        pull = (self.strength * gain_of(p) / p.n) * (q - self.target)
+        return self.strength * value, pull.expand_as(p.pre)
 
 
 class KLDivergence(ActivityPenalty):
@@ -174,7 +260,7 @@ class KLDivergence(ActivityPenalty):
         Factor d in [0, 1) of a running average over batches, in which the batch k steps back has the weight dᵏ over
         the sum of all weights. It takes the place of the batch's own mean: for small batches, whose means are noise.
         The gradient is then that of a batch whose mean is the running average: once many batches have passed,
-        1/(1 − d) times the derivative with respect to this batch. For autoencoders.
+        1/(1 − d) times the derivative with respect to this batch.
 
     Notes
     -----
@@ -198,21 +284,28 @@ class KLDivergence(ActivityPenalty):
         """The value and its gradient, β(−ρ/ρ̂ + (1−ρ)/(1−ρ̂))/N · ∂rates/∂pre."""
         # The value in double precision: near the target its two logarithms all but cancel.
         rho, q = self.target, p.mean(p.rates)
-        inside = self._inside(q)
+        inside = _inside(q)
         pull = -rho / inside + (1 - rho) / (1 - inside)
         return self.strength * self.divergence(q.double()).sum(), (self.strength / p.n) * pull * p.rate_slope
 
     def divergence(self, q: HiddenBias) -> HiddenBias:
         """KL(ρ‖ρ̂) of each mean rate ρ̂ = ``q``, of shape (hidden,), without β."""
-        rho, q = self.target, self._inside(q)
+        rho, q = self.target, _inside(q)
         return rho * torch.log(rho / q) + (1 - rho) * torch.log((1 - rho) / (1 - q))
 
-    @staticmethod
-    def _inside(q: HiddenBias) -> HiddenBias:
-        # Only a rate of almost exactly 0 or 1 is rounding: the divergence is infinite there, its gradient times the
-        # slope is not. Near 0 floats are dense, so that a unit that has fallen silent is pulled back all the same.
-        limits = torch.finfo(q.dtype)
-        return q.clamp(limits.tiny / limits.eps, 1 - limits.eps)
+
+def _inside(q: HiddenBias) -> HiddenBias:
+    # Only a rate of almost exactly 0 or 1 is rounding: the divergence is infinite there, its gradient times the
+    # slope is not. Near 0 floats are dense, so that a unit that has fallen silent is pulled back all the same.
+    limits = torch.finfo(q.dtype)
+    return q.clamp(limits.tiny / limits.eps, 1 - limits.eps)
+
+
+def gain_of(p: Pass) -> float:
+    """The gain g of rates that are σ(g·pre)."""
+    if p.rate_gain is None:
+        raise ValueError("units whose rates are no sigmoid of their input have no cross-entropy here")
+    return p.rate_gain
 
 
 class CrossEntropy(ActivityPenalty):
@@ -243,8 +336,7 @@ class CrossEntropy(ActivityPenalty):
     def evaluate(self, p: Pass) -> tuple[Scalar, Hidden]:
         """The value and its gradient, λ(r − p)/N · g, as rates are σ(g·pre)."""
         # ln(1 + eᶻ) − pz for the logit z of r, because r itself may round to 1.
-        if (gain := p.rate_gain) is None:
-            raise ValueError("units whose rates are no sigmoid of their input have no cross-entropy here")
+        gain = gain_of(p)
         logits = gain * p.pre
         value = p.mean(F.softplus(logits) - self.target * logits).sum(dtype=torch.float64)
         return self.strength * value, (self.strength * gain / p.n) * (p.rates - self.target)
@@ -337,17 +429,37 @@ class L1(WeightPenalty):
     ----------
     strength : float
         λ.
+    proximal : bool
+        Instead of the gradient, take λ times the step off the size of each weight after every update, and stop at
+        zero: w ← sign(w)·max(|w| − λη, 0). Weights then are exactly zero, where the gradient's steps straddle it.
+
+    Notes
+    -----
+    The step of gradient descent with momentum μ is η/(1 − μ), the way that a steady gradient moves a weight, so that
+    both forms have the same points of rest; that of Adam is its own for each weight. An average over epochs is zero
+    only where every epoch was. Source of the proximal step: Parikh and Boyd (2014), Proximal algorithms.
     """
 
     rules: ClassVar[dict[str, Rule]] = {"strength": Number(0)}
 
-    def __init__(self, strength: float = 1e-4) -> None:
+    def __init__(self, strength: float = 1e-4, proximal: bool = False) -> None:
         self.strength = strength
+        self.proximal = proximal
 
     def value(self, weights: Iterable[Tensor]) -> Scalar:
         """λ Σ |w|."""
         return torch.stack([self.strength * weight.abs().sum(dtype=torch.float64) for weight in weights]).sum()
 
     def gradient(self, weight: Tensor) -> Tensor:
-        """λ sign(w), 0 at 0."""
-        return self.strength * weight.sign()
+        """λ sign(w), 0 at 0; zeros where the step is proximal."""
+        return torch.zeros_like(weight) if self.proximal else self.strength * weight.sign()
+
+    @property
+    def shrinkage(self) -> float:
+        """λ where the step is proximal."""
+        return self.strength if self.proximal else 0.0
+
+
+def shrink(weight: Tensor, threshold: Tensor | float) -> None:
+    """Soft thresholding in place: w ← sign(w)·max(|w| − threshold, 0)."""
+    weight.copy_(weight.sign() * (weight.abs() - threshold).clamp_(min=0))

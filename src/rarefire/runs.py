@@ -19,19 +19,22 @@ from rarefire import plots
 from rarefire.artifact import RunDirectory, writing
 from rarefire.component import to_spec
 from rarefire.data.open import open_source
-from rarefire.data.source import Source
+from rarefire.data.source import ArraySource, Source
 from rarefire.errors import InputError, Interrupted
 from rarefire.estimators.base import SparseLearner, Split
 from rarefire.estimators.load import built, load_parts
 from rarefire.events import Listener
 from rarefire.features import FeatureTable, feature_table
 from rarefire.metrics import gabor, metric
-from rarefire.preprocess import Step, fit_steps, prepared
+from rarefire.preprocess import PreparedSource, Step, fit_steps, prepared
 from rarefire.report import Page, build_page
 
 #: Sides of the smallest and the largest pictures whose features are told to be edges or not: below there is no room
 #: for a wave, above the search takes minutes.
 SMALLEST_EDGE, LARGEST_EDGE = 6, 32
+
+#: Values of prepared rows that are kept in memory while a model is trained on them; more are prepared batch by batch.
+KEPT_VALUES = 2**26
 
 
 @dataclass(frozen=True)
@@ -75,12 +78,13 @@ class Picture:
 
 @dataclass(frozen=True)
 class Trained:
-    """A fitted estimator with the rows that it was fitted on and those that were held out."""
+    """A fitted estimator with the rows that it was fitted on and those that were held out; ``name`` is the arm's."""
 
     estimator: Any
     steps: list[Step]
     train: Source
     held_out: Source | None
+    name: str = ""
 
     @classmethod
     def of(cls, estimator: Any, steps: list[Step], rows: Source, split: Split) -> Trained:
@@ -127,6 +131,13 @@ def _prepare(source: Source, steps: list[Step], split: Split) -> Source:
     return prepared(source, steps)
 
 
+def _kept(rows: Source) -> Source:
+    """Prepared rows as an array, where they are not too many: every epoch would prepare them again."""
+    if not isinstance(rows, PreparedSource) or rows.shape[0] * rows.shape[1] > KEPT_VALUES:
+        return rows
+    return ArraySource(np.concatenate(list(rows.batches())), rows.description)
+
+
 def train(
     directory: RunDirectory,
     source: Source,
@@ -139,7 +150,7 @@ def train(
     split = estimator.split(source.shape[0], seed)
     rows = _prepare(source, steps, split)
     estimator.fit_source(
-        rows,
+        _kept(rows),
         split,
         seed=seed,
         directory=directory,
@@ -279,6 +290,8 @@ def _brief(value: Any, directory: RunDirectory) -> str:
     """A specification as the constructor call that it stands for."""
     if isinstance(value, dict) and "class" in value:
         return " ".join(repr(built(value, BaseEstimator, directory)).split())
+    if isinstance(value, list):
+        return f"[{', '.join(_brief(entry, directory) for entry in value)}]"
     return repr(value)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import keyword
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -50,9 +51,11 @@ def parse_pairs(pairs: Iterable[str], option: str = "--set") -> list[tuple[str, 
         key, equals, value = pair.partition("=")
         if not equals or not key.strip():
             raise InputError(f"{option} {pair!r} is not of the form key=value")
-        if key.strip() in dict(parsed):
+        # Arguments that would be called by a word of Python's, such as "from", have an underscore at their end.
+        name = f"{key.strip()}_" if keyword.iskeyword(key.strip()) else key.strip()
+        if name in dict(parsed):
             raise InputError(f"{option} {key.strip()} is given twice; give it once")
-        parsed.append((key.strip(), parse_value(value.strip())))
+        parsed.append((name, parse_value(value.strip())))
     return parsed
 
 
@@ -87,21 +90,22 @@ def apply(
         head, below, tail = key.partition("__")
         if key in options:
             raise InputError(f"{key} is not set by --set; use {options[key]}")
-        known = target.get_params(deep=False)
+        known = {name: part for name, part in target.get_params().items() if "__" not in name}
         if head not in known:
             name = label(type(target))
             close = nearest(head, [*known, *also])
             who = f"neither the recipe nor {name} has an" if also else f"{name} has no"
             raise InputError(f"{who} argument '{head}'{close} ({name} has: {', '.join(known) or 'none'})")
         if below:
-            part = getattr(target, head)
+            part = known[head]
             if not isinstance(part, BaseEstimator):
                 raise InputError(
                     f"{key} cannot be set, because {head} is {part!r}; choose one first with --set {head}=NAME"
                 )
-            apply(part, [(tail, value)], options={})
+            # Set again, because a part that nobody holds yet was made for this question.
+            target.set_params(**{head: apply(part, [(tail, value)], options={})})
             continue
-        family: Any = family_of(target, head)
+        family: Any = family_of(target, head) if head in target.get_params(deep=False) else None
         chosen: Any = value
         if family is not None and isinstance(value, str):
             chosen = find(family, value)()

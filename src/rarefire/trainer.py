@@ -61,8 +61,8 @@ class Trainer:
         Fixes the order of the rows in each epoch.
     device : torch.device
         Where batches go.
-    advice : str
-        What usually helps when training diverges.
+    advice : callable
+        Gives what usually helps when training diverges, as the end of a sentence.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Trainer:
     early_stopping: EarlyStopping | None
     seed: int
     device: torch.device
-    advice: str = ""
+    advice: Callable[[], str] = lambda: ""
 
     def run(
         self,
@@ -132,9 +132,10 @@ class Trainer:
             shuffled = everything is None
             order = Generator(self.seed, "order", state.epoch).permutation(n_rows) if shuffled else np.arange(n_rows)
             progress = state.epoch / self.n_epochs
+            presented = source.at_epoch(state.epoch)
             for start in range(state.batch * batch_size, n_rows, batch_size):
                 rows = order[start : start + batch_size]
-                batch = Batch(source, rows, self.device) if everything is None else everything
+                batch = Batch(presented, rows, self.device) if everything is None else everything
                 loss = self.update(state, batch, generator, progress)
                 self._add(state, loss, len(batch))
                 state.batch += 1
@@ -210,7 +211,7 @@ class Trainer:
         if bad:
             epoch = state.epoch + (record is None)
             raise RunError(
-                f"{self.name} diverged in {self.solver.pass_name} {epoch}: {bad[0]} is no longer finite{self.advice}"
+                f"{self.name} diverged in {self.solver.pass_name} {epoch}: {bad[0]} is no longer finite{self.advice()}"
             )
 
     @staticmethod

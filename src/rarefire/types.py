@@ -107,12 +107,15 @@ class Pass:
 class Loss:
     """What an objective gives back: gradients by parameter name, named terms, and the value they belong to.
 
-    ``value`` is None where the gradients are those of no function, as in contrastive divergence.
+    ``value`` is None where the gradients are those of no function, as in contrastive divergence. ``shrinkage`` is the
+    weight λ of a term λ Σ|w| for each parameter that has one which is not among the gradients, but followed by a
+    proximal step.
     """
 
     grads: Tensors
     terms: dict[str, float] = field(default_factory=dict)
     value: float | None = None
+    shrinkage: dict[str, float] = field(default_factory=dict)
 
 
 def finite(tensors: Tensors) -> bool:

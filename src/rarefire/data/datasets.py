@@ -13,7 +13,8 @@ import numpy as np
 from rarefire.arguments import Rule, Whole, check
 from rarefire.component import Component
 from rarefire.data.arrays import load_idx
-from rarefire.data.fetch import mnist_images, movies_table, newsgroups
+from rarefire.data.cifar import load_batches
+from rarefire.data.fetch import cifar10_batches, mnist_images, movies_table, newsgroups
 from rarefire.data.images import extract_patches
 from rarefire.data.source import ArraySource, Description, Source
 from rarefire.data.synthetic import line_images
@@ -27,6 +28,8 @@ class Dataset(Component, ABC):
     """A dataset with a name, that of its class in lower case; :meth:`open` makes, finds or fetches it."""
 
     name: ClassVar[str]
+    photographs: ClassVar[bool] = False
+    """Whether its rows are whole photographs in grey, from which ``--patch`` cuts patches."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -172,6 +175,29 @@ class MNIST(Dataset):
             )
         source.description = replace(source.description, name=self.name)
         return source
+
+
+class CIFAR10(Dataset):
+    """Photographs of animals and vehicles in grey, images of 32×32 pixels in [0, 1] (Krizhevsky, 2009).
+
+    The binary batches are looked for in the folder ``cifar10`` of ``$RAREFIRE_DATA`` and of the user's cache, then
+    fetched from OpenML; no licence is stated. They are in colour and stay so on disk; rows are made grey when they
+    are read (:func:`rarefire.data.cifar.load_batches`).
+
+    Parameters
+    ----------
+    part : {"train", "test"}
+        50,000 or 10,000 images.
+    """
+
+    photographs = True
+
+    def __init__(self, part: str = "train") -> None:
+        self.part = part
+
+    def open(self) -> ArraySource:
+        """Find the images: (50000, 1024) or (10000, 1024), float32."""
+        return load_batches(cifar10_batches(self.part), self.name)
 
 
 class Plots(NamedTuple):

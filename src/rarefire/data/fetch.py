@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,9 @@ TIMEOUT = 8.0
 
 MNIST_FILES = {"train": "mnist/train-images-idx3-ubyte", "test": "mnist/t10k-images-idx3-ubyte"}
 _MNIST_ROWS = {"train": slice(0, 60000), "test": slice(60000, 70000)}
+
+CIFAR10_FILES = {"train": tuple(f"data_batch_{number}.bin" for number in range(1, 6)), "test": ("test_batch.bin",)}
+_CIFAR10_FOLDERS = ("cifar10", "cifar10/cifar-10-batches-bin")
 
 MOVIES_FILE = "movies/movies.csv.gz"
 NEWSGROUPS_PARTS = ("train", "test", "all")
@@ -68,7 +72,7 @@ def mnist_images(part: str) -> Path:
     try:
         pixels = _openml_mnist()[_MNIST_ROWS[part]]
         target = cache_folder() / name
-        _write_images(target, pixels.reshape(-1, 28, 28))
+        _keep(target, struct.pack(">4B3I", 0, 0, 8, 3, len(pixels), 28, 28) + pixels.tobytes())
     except (OSError, EOFError, ValueError, http.client.HTTPException) as error:
         raise NotAtHand(
             f"MNIST is not at hand: there is no {name} or {name}.gz in {_searched()}, and OpenML did not "
@@ -79,18 +83,73 @@ def mnist_images(part: str) -> Path:
 
 
 def _openml_mnist() -> np.ndarray:
+    return _openml("mnist_784", (70000, 784))[0]
+
+
+def cifar10_batches(part: str) -> list[Path]:
+    """The binary batches of CIFAR-10, downloaded through scikit-learn if they are on no disk.
+
+    They are looked for in the folders ``cifar10`` and ``cifar10/cifar-10-batches-bin``, all of a part in one place. A
+    download, dataset 40927 of OpenML, is checked against OpenML's MD5 by scikit-learn, and kept in the cache as
+    batches of both parts.
+
+    Parameters
+    ----------
+    part : {"train", "test"}
+        Five batches or one, of 10,000 images each.
+
+    Raises
+    ------
+    InputError
+        If ``part`` is another word, or the files are on no disk and the download fails.
+    """
+    if part not in CIFAR10_FILES:
+        raise InputError(f"CIFAR-10 has no part '{part}'; use 'train' or 'test'")
+    names = CIFAR10_FILES[part]
+    for place in (folder / below for folder in folders() for below in _CIFAR10_FOLDERS):
+        if all((place / name).exists() for name in names):
+            return [place / name for name in names]
+    target = cache_folder() / _CIFAR10_FOLDERS[0]
+    try:
+        records = _openml_cifar10()
+        for number, name in enumerate((*CIFAR10_FILES["train"], *CIFAR10_FILES["test"])):
+            _keep(target / name, records[number * 10000 : (number + 1) * 10000].tobytes())
+    except (OSError, EOFError, ValueError, http.client.HTTPException) as error:
+        missing = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
+        raise NotAtHand(
+            f"CIFAR-10 is not at hand: there is no {' or '.join(_CIFAR10_FOLDERS)} with {missing} in {_searched()}, "
+            f"and OpenML did not serve it ({_reason(error)}); unpack the binary version, cifar-10-binary.tar.gz, into "
+            "the folder cifar10 of the one that RAREFIRE_DATA is set to, or use embedded photographs (the dataset "
+            "photos, a recipe without --source)"
+        ) from error
+    return [target / name for name in names]
+
+
+def _openml_cifar10() -> np.ndarray:
+    """Labels and pixels as the rows of a batch: (60000, 3073), bytes."""
+    pixels, bunch = _openml("CIFAR_10", (60000, 3072))
+    labels = np.asarray(bunch.target).astype(np.uint8)
+    # Rows in another order than training part, then test part, would not have the documented balance of each.
+    for part, each in ((labels[:50000], 5000), (labels[50000:], 1000)):
+        if np.bincount(part).tolist() != [each] * 10:
+            raise ValueError("what it sent is not 5000 training images of each class and then 1000 test images of each")
+    return np.column_stack([labels, pixels])
+
+
+def _openml(name: str, shape: tuple[int, int]) -> tuple[np.ndarray, Any]:
+    """A dataset's pixels as bytes, of this shape, and the whole answer."""
     # Imported here because it takes a second, and only a download needs it.
     from sklearn.datasets import fetch_openml
 
     with _short_timeout(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of retries; what comes of them is said once
         # The other parser would need pandas.
-        bunch = fetch_openml("mnist_784", version=1, as_frame=False, parser="liac-arff", n_retries=1)
+        bunch = fetch_openml(name, version=1, as_frame=False, parser="liac-arff", n_retries=1)
     values = np.asarray(bunch.data)
     pixels = values.astype(np.uint8)
-    if pixels.shape != (70000, 784) or not np.array_equal(pixels, values):
-        raise ValueError("what it sent is not 70000 images of 784 bytes")
-    return pixels
+    if pixels.shape != shape or not np.array_equal(pixels, values):
+        raise ValueError(f"what it sent is not {shape[0]} images of {shape[1]} bytes")
+    return pixels, bunch
 
 
 def movies_table() -> Path:
@@ -168,8 +227,8 @@ def _short_timeout() -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-def _write_images(target: Path, images: np.ndarray) -> None:
+def _keep(target: Path, content: bytes) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_name(f"{target.name}.{os.getpid()}.part")
-    beside.write_bytes(struct.pack(">4B3I", 0, 0, 8, 3, *images.shape) + images.tobytes())
+    beside.write_bytes(content)
     beside.replace(target)

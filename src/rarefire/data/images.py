@@ -237,8 +237,27 @@ def load_patches(folder: Path | str, side: int, n_patches: int, generator: Gener
                 f"take it out of the folder, or use --patch {min(sizes[-1])} or less"
             )
     patches = extract_patches((read_image(path) for path in files), side, n_patches, generator, sizes)
-    notes = f"{side} by {side} patches at random positions, grey values scaled to [0, 1]"
-    return ArraySource(patches, Description(folder.name, "image", (side, side), notes=notes))
+    return ArraySource(patches, _of_patches(folder.name, side))
+
+
+def cut_patches(source: Source, side: int, n_patches: int, generator: Generator) -> Source:
+    """Patches from images that are the rows of a source, grey and of one size; values stay what they are.
+
+    Raises
+    ------
+    InputError
+        If the images are smaller than a patch.
+    """
+    name = source.description.name
+    height, width = source.description.shape or ()
+    if side > min(height, width):
+        raise InputError(
+            f"the images of {name} are {_size((height, width))}, too small for patches of {side} by {side} pixels; "
+            f"use --patch {min(height, width)} or less"
+        )
+    images = (row.reshape(height, width) for rows in source.batches() for row in rows)
+    patches = extract_patches(images, side, n_patches, generator, [(height, width)] * source.shape[0])
+    return ArraySource(patches, _of_patches(name, side))
 
 
 def extract_patches(
@@ -320,6 +339,11 @@ def _image_size(image: NDArray[Any], dimensions: tuple[int, ...], least: int = 1
             f"an array of shape {image.shape} was given for an image; {wanted}, {pixels} or more, is needed"
         )
     return image.shape[0], image.shape[1]
+
+
+def _of_patches(name: str, side: int) -> Description:
+    notes = f"{side} by {side} patches at random positions, grey values scaled to [0, 1]"
+    return Description(name, "image", (side, side), notes=notes)
 
 
 def _size(shape: tuple[int, int]) -> str:

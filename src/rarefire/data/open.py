@@ -7,10 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rarefire.component import members, nearest
 from rarefire.data.arrays import IDX_NAME, load_idx, load_npy, load_npz
+from rarefire.data.cifar import batch_files, load_batches
 from rarefire.data.datasets import Dataset, TextDataset
-from rarefire.data.images import SUFFIXES, load_folder, load_patches
+from rarefire.data.images import SUFFIXES, cut_patches, grey_images, load_folder, load_patches
 from rarefire.data.source import Source
 from rarefire.data.tables import load_csv
 from rarefire.data.text import load_text
@@ -18,7 +22,10 @@ from rarefire.errors import InputError
 from rarefire.random import Generator
 
 N_PATCHES = 10000
-SUPPORTED = ".npy, .npz, .csv, .txt (both also .gz), IDX (such as train-images-idx3-ubyte.gz) and folders of images"
+SUPPORTED = (
+    ".npy, .npz, .csv, .txt (both also .gz), IDX (such as train-images-idx3-ubyte.gz), CIFAR-10's binary batches "
+    "(.bin), and folders of images or of such batches"
+)
 
 
 def open_source(
@@ -37,14 +44,14 @@ def open_source(
     ----------
     where : str
         A dataset's name; or the path of a ``.npy``, ``.npz``, ``.csv``, ``.txt`` or IDX file (the last three
-        gzipped too) or of a folder of images.
+        gzipped too), of a binary batch of CIFAR-10 (``.bin``), or of a folder of images or of such batches.
     patch : int, optional
-        Cut patches of this height and width: 10,000 from a folder of images, or those of a dataset.
+        Cut patches of this height and width: 10,000 from a folder of images or from CIFAR-10, or those of a dataset.
     column : str, optional
         Which array of an ``.npz`` file; which columns of a CSV file, separated by commas, or the one that holds
         texts.
     seed : int
-        For what is drawn at random: a folder's patches, and datasets with a seed.
+        For what is drawn at random: patches, and datasets with a seed.
     vocabulary : sequence of str, optional
         The words that are the columns of a text, as an earlier source of texts has them in
         ``description.feature_names``; when left out, they are chosen from all of its documents
@@ -57,15 +64,17 @@ def open_source(
     """
     if patch is not None and patch < 1:
         raise InputError(f"--patch {patch} must be at least 1")
-    datasets = {cls.__name__.lower(): cls for cls in members(Dataset)}
-    is_path = "/" in where or os.sep in where or Path(where).suffix != ""
-    if not is_path and where.lower() in datasets:
-        return _dataset(datasets[where.lower()], patch, column, seed, vocabulary)
+    if (cls := _named(where)) is not None:
+        return _dataset(cls, patch, column, seed, vocabulary)
     if not where or not os.path.exists(where):
+        names = sorted(cls.name for cls in members(Dataset))
         raise InputError(
             f"'{where}' is no file or folder that exists, and no dataset (there are: "
-            f"{', '.join(sorted(datasets))}){nearest(where, datasets)}"
+            f"{', '.join(names)}){nearest(where, names)}"
         )
+    if batches := batch_files(where):
+        _refuse(where, column=column)
+        return _pieces(load_batches(batches, Path(where).name), patch, seed)
     if os.path.isdir(where):
         _refuse(where, column=column)
         if patch is None:
@@ -74,16 +83,62 @@ def open_source(
     return _file(Path(where), patch, column, vocabulary)
 
 
+def grey_pictures(where: str | None = None) -> list[NDArray[np.float64]]:
+    """Grey pictures with values in [0, 1], as :func:`rarefire.data.images.extract_patches` takes them.
+
+    Parameters
+    ----------
+    where : str, optional
+        A dataset of photographs (``cifar10``), a binary batch of CIFAR-10 or a folder of them, or a folder of images of
+        any sizes; a word is a dataset's name first, as in :func:`open_source`. By default the two photographs that
+        scikit-learn brings along (:func:`rarefire.data.images.grey_images`).
+
+    Returns
+    -------
+    list of ndarray of shape (height, width), float64
+        All are held in memory: 400 MiB for CIFAR-10's training part.
+
+    Raises
+    ------
+    InputError
+        If there is no picture, one cannot be read, or the dataset is not at hand.
+    """
+    if where is None:
+        return grey_images()
+    cls = _named(where)
+    if cls is not None and cls.photographs:
+        return _images(cls().open())
+    if batches := batch_files(where):
+        return _images(load_batches(batches, Path(where).name))
+    return grey_images(where)
+
+
+def _images(source: Source) -> list[NDArray[np.float64]]:
+    shape = source.description.shape or ()
+    return list(source.rows(slice(None)).astype(np.float64).reshape(-1, *shape))
+
+
+def _named(where: str) -> type[Dataset] | None:
+    """The dataset of this name, a class; None for a path, which has a separator or a suffix, and for another word."""
+    is_path = "/" in where or os.sep in where or Path(where).suffix != ""
+    return None if is_path else next((cls for cls in members(Dataset) if cls.name == where.lower()), None)
+
+
+def _pieces(source: Source, patch: int | None, seed: int) -> Source:
+    return source if patch is None else cut_patches(source, patch, N_PATCHES, Generator(seed, "patches"))
+
+
 def _dataset(cls: Any, patch: int | None, column: str | None, seed: int, vocabulary: Sequence[str] | None) -> Source:
-    name = cls.__name__.lower()
     allowed = cls._get_param_names()
-    _refuse(name, column=column)
-    if "patch" not in allowed:
-        _refuse(name, patch=patch)
+    _refuse(cls.name, column=column)
+    if "patch" not in allowed and not cls.photographs:
+        _refuse(cls.name, patch=patch)
     wanted = {"patch": patch, "seed": seed}
     arguments = {key: value for key, value in wanted.items() if key in allowed and value is not None}
     dataset = cls(**arguments)
-    return dataset.open(vocabulary) if isinstance(dataset, TextDataset) else dataset.open()
+    if isinstance(dataset, TextDataset):
+        return dataset.open(vocabulary)
+    return _pieces(dataset.open(), patch if dataset.photographs else None, seed)
 
 
 def _file(path: Path, patch: int | None, column: str | None, vocabulary: Sequence[str] | None) -> Source:
@@ -107,6 +162,8 @@ def _file(path: Path, patch: int | None, column: str | None, vocabulary: Sequenc
 
 def _refuse(where: str, *, patch: int | None = None, column: str | None = None) -> None:
     if patch is not None:
-        raise InputError(f"--patch does not apply to {where}, only to folders of images and to photos; leave it out")
+        raise InputError(
+            f"--patch does not apply to {where}, only to folders of images, to photos and to CIFAR-10; leave it out"
+        )
     if column is not None:
         raise InputError(f"--column does not apply to {where}, only to .npz and .csv files; leave it out")

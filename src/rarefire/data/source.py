@@ -79,6 +79,10 @@ class Source(ABC):
     def fingerprint(self) -> str:
         """``"sha256:..."`` of shape, type and content: equal fingerprints mean equal rows."""
 
+    def at_epoch(self, epoch: int) -> Source:
+        """The rows as they are in an epoch of training, for a source that draws them anew; else itself."""
+        return self
+
     def batches(self) -> Iterator[NDArray[np.floating]]:
         """All rows in order, :func:`batch_rows` at a time."""
         size = batch_rows(self.shape[1])
@@ -173,6 +177,10 @@ class _Subset(Source):
 
     def rows(self, index: slice | NDArray[np.int64]) -> NDArray[np.floating]:
         return self.whole.rows(self.index[index])
+
+    def at_epoch(self, epoch: int) -> Source:
+        whole = self.whole.at_epoch(epoch)
+        return self if whole is self.whole else whole.subset(self.index)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 
 from rarefire.activations import Activation, Identity, Sigmoid
 from rarefire.arguments import Choice, Either, Free, Number, Part, Rule, Whole
@@ -16,12 +19,15 @@ from rarefire.data.source import Source, column_sums, extremes
 from rarefire.errors import InputError
 from rarefire.estimators.base import SparseLearner
 from rarefire.estimators.keeping import part_or
+from rarefire.estimators.machine import RestrictedBoltzmannMachine
 from rarefire.estimators.module import TorchModel
+from rarefire.estimators.refining import arguments_of, check_init, machine_of, start_of
 from rarefire.losses import ReconstructionLoss, SquaredError
 from rarefire.metrics import metric
 from rarefire.metrics.activity import active_count, share_of_zeros, unit_activity
 from rarefire.models.autoencoder import Autoencoder
-from rarefire.objectives.reconstruction import Averages, Reconstruction
+from rarefire.objectives.averages import Averages
+from rarefire.objectives.reconstruction import Reconstruction
 from rarefire.parallel import resolve_device
 from rarefire.penalties import L2, ActivityPenalty, KLDivergence, L1Activity, WeightPenalty
 from rarefire.random import Generator
@@ -63,6 +69,11 @@ class SparseAutoencoder(SparseLearner):
         Whether the decoder's weights are the encoder's (D = W), which then stand once among the weights.
     dropout, input_dropout : float
         Probability that a code, or an input, is set to zero in training; the mean is kept (inverted dropout).
+    init : RestrictedBoltzmannMachine or None
+        A fitted machine whose weights and biases training begins with, and refines: the encoder takes E[h|v] and the
+        decoder E[v|h], so that the activation must be ``Sigmoid()`` and the output that of its visible units. A clone
+        keeps it as it is; wrap it in ``sklearn.frozen.FrozenEstimator`` where it is a candidate of a grid.
+        :meth:`from_rbm` sets all of this. None draws the weights at random.
     init_scale : float
         Factor on the encoder's initial weights, which are uniform in ±√(6/(n_features + n_components + 1)) with 1.
     init_output : {"zero", "mean"}
@@ -185,6 +196,7 @@ class SparseAutoencoder(SparseLearner):
         tied: bool = False,
         dropout: float = 0.0,
         input_dropout: float = 0.0,
+        init: Any = None,
         init_scale: float = 1.0,
         init_output: str = "zero",
         solver: str = "adam",
@@ -213,6 +225,7 @@ class SparseAutoencoder(SparseLearner):
         self.tied = tied
         self.dropout = dropout
         self.input_dropout = input_dropout
+        self.init = init
         self.init_scale = init_scale
         self.init_output = init_output
         self.solver = solver
@@ -231,6 +244,43 @@ class SparseAutoencoder(SparseLearner):
         self.verbose = verbose
         self.device = device
         self.checkpoint_dir = checkpoint_dir
+
+    @classmethod
+    def from_rbm(cls, rbm: RestrictedBoltzmannMachine, **arguments: Any) -> SparseAutoencoder:
+        """An autoencoder that begins as a fitted Boltzmann machine: units, loss and sizes are the machine's.
+
+        Without penalties, so that fitting refines the weights for the reconstruction alone.
+
+        Parameters
+        ----------
+        rbm : RestrictedBoltzmannMachine
+            Fitted; its weights are read when training begins.
+        **arguments
+            Of the constructor, in place of these.
+
+        Raises
+        ------
+        InputError
+            If the machine is not fitted.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import rarefire as rf
+        >>> X = np.random.default_rng(0).normal(size=(100, 4))
+        >>> rbm = rf.GaussianRBM(n_components=3, random_state=0).fit(X)
+        >>> refined = rf.SparseAutoencoder.from_rbm(rbm, max_iter=10, random_state=0).fit(X)
+        >>> refined.score(X) >= rf.SparseAutoencoder.from_rbm(rbm, max_iter=0).fit(X).score(X)
+        True
+        """
+        return cls(**{**arguments_of(rbm), **arguments})
+
+    def __sklearn_clone__(self) -> SparseAutoencoder:
+        """A clone of the arguments, but with the very machine in ``init``: a clone of that would not be fitted."""
+        frozen = copy.copy(self)
+        if self.init is not None and not isinstance(self.init, FrozenEstimator):
+            frozen.init = FrozenEstimator(self.init)
+        return super(SparseAutoencoder, frozen).__sklearn_clone__()
 
     # Training ---------------------------------------------------------------------------------------------------
 
@@ -272,6 +322,8 @@ class SparseAutoencoder(SparseLearner):
         return SquaredError() if self.loss is None else self.loss
 
     def _initial(self, train: Source, dtype: torch.dtype, generator: Generator) -> Tensors:
+        if self.init is not None:
+            return start_of(self, train.shape[1], dtype)
         parameters = Autoencoder.initial(
             train.shape[1], self.n_components, **self._layers(), tied=self.tied, generator=generator, dtype=dtype
         ).parameters
@@ -313,7 +365,7 @@ class SparseAutoencoder(SparseLearner):
             parts["loss_"], parts["penalty_"], parts["weight_decay_"], self.dropout, self.input_dropout
         )
 
-    def _objective_state(self, n_rows: int, dtype: torch.dtype, device: torch.device) -> Tensors:
+    def _objective_state(self, train: Source, dtype: torch.dtype, device: torch.device) -> Tensors:
         averaging = self.parts()["penalty_"].averaging
         return {} if averaging is None else Averages.initial(self.n_components, dtype, device)
 
@@ -322,6 +374,16 @@ class SparseAutoencoder(SparseLearner):
             return LBFGS()
         rate = _LEARNING_RATES[self.solver] if self.learning_rate is None else self.learning_rate
         return Adam(rate) if self.solver == "adam" else SGD(rate, self.momentum)
+
+    @property
+    def _begins_elsewhere(self) -> bool:
+        return self._is_warm or self.init is not None
+
+    def spec(self, seed: int) -> dict[str, Any]:
+        """Of :class:`Keepable`, without ``init``: the first checkpoint holds the weights that it gave."""
+        without = copy.copy(self)
+        without.init = None
+        return super(SparseAutoencoder, without).spec(seed)
 
     @property
     def n_epochs(self) -> int:
@@ -348,7 +410,7 @@ class SparseAutoencoder(SparseLearner):
             return {}
         return {"running_mean_": (self.n_components,), "running_weight_": (1,)}
 
-    def _advice(self) -> str:
+    def _advice(self, history: Sequence[dict[str, Any]]) -> str:
         if self.solver == "lbfgs":
             return "; rescale the data or use a weaker penalty"
         return f"; lower learning_rate (now {self._solver().learning_rate!r}) or rescale the data"
@@ -371,6 +433,8 @@ class SparseAutoencoder(SparseLearner):
         parts = self.parts()
         if reason := parts["loss_"].unsuited(parts["output_"]):
             raise InputError(f"loss={parts['loss_']!r} {reason}")
+        if self.init is not None:
+            check_init(self, self._layers(), machine_of(self.init))
         if self.init_output == "mean" and parts["output_"].input_of_mean(torch.zeros(1), 1) is None:
             raise InputError(f"init_output='mean' is for outputs with an inverse, not {parts['output_']!r}; use 'zero'")
         if self.solver != "sgd" and self.momentum != 0:
@@ -401,6 +465,12 @@ class SparseAutoencoder(SparseLearner):
                 f"solver='lbfgs' takes all rows in every iteration, so a running average over batches "
                 f"({parts['penalty_']!r}) has no meaning; set averaging=None, or use solver='adam'"
             )
+        for part, why in (
+            (None if parts["penalty_"].exact else parts["penalty_"], "adds to the gradient what no value has"),
+            (parts["weight_decay_"] if parts["weight_decay_"].shrinkage else None, "is followed by proximal steps"),
+        ):
+            if part is not None:
+                raise InputError(f"solver='lbfgs' needs the gradient of its value, but {part!r} {why}; use 'adam'")
 
     def check_values(self, source: Source) -> str | None:
         """A sentence if values lie where no reconstruction can reach, else None."""

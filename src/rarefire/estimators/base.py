@@ -80,8 +80,8 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
         """What training follows."""
 
     @abstractmethod
-    def _objective_state(self, n_rows: int, dtype: torch.dtype, device: torch.device) -> Tensors:
-        """The objective's state before the first update."""
+    def _objective_state(self, train: Source, dtype: torch.dtype, device: torch.device) -> Tensors:
+        """The objective's state before the first update on these training rows."""
 
     @abstractmethod
     def _solver(self) -> Solver:
@@ -121,7 +121,13 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
     def _rows_per_update(self) -> int | None:
         """Rows of a batch; None takes all."""
 
-    def _advice(self) -> str:
+    @property
+    def _monitor(self) -> str:
+        """The number of an epoch's record that early stopping watches."""
+        return "validation_cost"
+
+    def _advice(self, history: Sequence[dict[str, Any]]) -> str:
+        """What usually helps when training diverges, after these epochs."""
         return "; lower learning_rate"
 
     # Fitting --------------------------------------------------------------------------------------------------
@@ -155,7 +161,7 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
             return self.fit_source(source, split, seed=seed)
         directory = RunDirectory(self.checkpoint_dir)
         with directory.locked():
-            directory.create({**self.spec(seed), "data": source.spec(), "warm": self._is_warm})
+            directory.create({**self.spec(seed), "data": source.spec(), "warm": self._begins_elsewhere})
             try:
                 with interruptible() as stopped:
                     self.fit_source(source, split, seed=seed, directory=directory, should_stop=stopped)
@@ -222,20 +228,18 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
         held_out = source.subset(split.held_out) if len(split.held_out) else None
         n_features = source.shape[1]
         generator = Generator(seed, "sample", device=device)
-        trainer = self._trainer(train, held_out, seed, device, self.n_epochs)
-        warm = self._is_warm
-
         history: list[dict[str, Any]] = []
+        trainer = self._trainer(train, held_out, seed, device, self.n_epochs, history)
         if directory is not None and directory.checkpoint.is_file():
             state = TrainState.read(directory.checkpoint, device)
             expected = self._start(train, seed, dtype, device, trainer.solver, carry=False)
             state.check_like(expected, str(directory.checkpoint))
-            history = directory.cut_history(state.epoch)
+            history.extend(directory.cut_history(state.epoch))
         else:
-            state = self._start(train, seed, dtype, device, trainer.solver, carry=warm)
+            state = self._start(train, seed, dtype, device, trainer.solver, carry=self._is_warm)
             if directory is not None:
                 directory.cut_history(0)
-                if warm:  # spec.json does not hold the weights that training begins with
+                if self._begins_elsewhere:  # spec.json does not hold the weights that training begins with
                     state.generator = generator.state()
                     directory.write_checkpoint(state.to_bytes())
 
@@ -286,7 +290,7 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
             self._check_fitted_shapes(train.shape[1])
         parameters = self._parameters(device) if carry else self._initial(train, dtype, Generator(seed, "initial"))
         parameters = {name: value.to(device, dtype, copy=True) for name, value in parameters.items()}
-        objective = self._objective_state(train.shape[0], dtype, device)
+        objective = self._objective_state(train, dtype, device)
         for attribute, name in self.state_names.items():
             if carry and name in objective and hasattr(self, attribute):
                 objective[name] = tensor_of(np.asarray(getattr(self, attribute)), device).to(dtype, copy=True)
@@ -296,6 +300,11 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
     def _is_warm(self) -> bool:
         """Whether a fit goes on from fitted weights."""
         return self.warm_start and hasattr(self, "components_")
+
+    @property
+    def _begins_elsewhere(self) -> bool:
+        """Whether a fit begins with weights that arguments and seed do not fix."""
+        return self._is_warm
 
     def partial_fit(self, X: Any, y: Any = None) -> Any:
         """Make one update on all rows of ``X`` together.
@@ -348,7 +357,7 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
         if not first:
             dtype = next(iter(self._parameters("cpu").values())).dtype
         generator = Generator(seed, "sample", device=device)
-        trainer = self._trainer(source, None, seed, device, 1)
+        trainer = self._trainer(source, None, seed, device, 1, [])
         state = self._start(source, seed, dtype, device, trainer.solver, carry=not first)
         if not first:
             generator.set_state(self._sampler_state)
@@ -372,7 +381,13 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
             sys.stdout.write(f"[{name}] Iteration {epoch}, cost = {cost:.4g}, time = {event.seconds:.2f}s\n")
 
     def _trainer(
-        self, train: Source, held_out: Source | None, seed: int, device: torch.device, n_epochs: int
+        self,
+        train: Source,
+        held_out: Source | None,
+        seed: int,
+        device: torch.device,
+        n_epochs: int,
+        history: list[dict[str, Any]],
     ) -> Trainer:
         # The rows that every epoch is measured on are drawn once, so that curves are not shaken by their choice.
         def some(source: Source) -> torch.Tensor:
@@ -388,7 +403,7 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
             generator = Generator(seed, "evaluation", epoch, device=device)
             return self._record(model, rows[0], rows[1], generator)  # type: ignore[arg-type]
 
-        stopping = EarlyStopping("validation_cost", self.tol, self.n_iter_no_change) if self.early_stopping else None
+        stopping = EarlyStopping(self._monitor, self.tol, self.n_iter_no_change) if self.early_stopping else None
         return Trainer(
             name=type(self).__name__,
             model_of=self._model_of,
@@ -401,7 +416,7 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
             early_stopping=stopping,
             seed=seed,
             device=device,
-            advice=self._advice(),
+            advice=lambda: self._advice(history),
         )
 
     def _take(self, parameters: Tensors, state: TrainState, generator: Generator) -> None:
@@ -468,7 +483,7 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
         inputs : ndarray of shape (n_components, n_features)
             A unit without weights has none: its row is zero. Source: documents 001 and 003.
         """
-        weight = self.fitted_model().weights[0].numpy()
+        weight = self.fitted_model().encoder.numpy()
         norms = np.linalg.norm(weight, axis=1, keepdims=True)
         return weight / np.where(norms == 0, 1, norms)
 

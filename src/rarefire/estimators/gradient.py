@@ -11,6 +11,8 @@ from rarefire.arguments import Number, Whole
 from rarefire.data.batch import Batch
 from rarefire.errors import InputError
 from rarefire.estimators.base import SparseLearner
+from rarefire.objectives.finetune import Unrolled
+from rarefire.penalties import ActivityPenalty, WeightPenalty
 from rarefire.random import Generator, integer_seed
 from rarefire.types import Tensors
 
@@ -41,7 +43,8 @@ def check_gradient(estimator: SparseLearner, X: Any, *, max_entries: int | None 
     Raises
     ------
     InputError
-        If the estimator's gradient belongs to no value, as in contrastive divergence, or an argument cannot be.
+        If the estimator's gradient belongs to no value, as in contrastive divergence or with a penalty that follows
+        running averages, moves biases alone or takes proximal steps; or if an argument cannot be.
 
     Notes
     -----
@@ -72,7 +75,7 @@ def check_gradient(estimator: SparseLearner, X: Any, *, max_entries: int | None 
     else:
         parameters = estimator._initial(source, torch.float64, Generator(seed, "initial"))
     objective = estimator._objective()
-    state = estimator._objective_state(source.shape[0], torch.float64, torch.device("cpu"))
+    state = estimator._objective_state(source, torch.float64, torch.device("cpu"))
     batch = Batch(source, slice(None), dtype=torch.float64)
 
     def evaluate(at: Tensors) -> Any:
@@ -83,6 +86,15 @@ def check_gradient(estimator: SparseLearner, X: Any, *, max_entries: int | None 
         raise InputError(
             f"the gradient of {type(estimator).__name__} is an estimate and that of no value; none to check"
         )
+    if isinstance(objective, Unrolled) and objective.noise:
+        raise InputError("the straight-through gradient is not the derivative of its value; none to check")
+    parts = estimator.parts()
+    for part in (parts.get("penalty_"), parts.get("weight_decay_")):
+        inexact = isinstance(part, ActivityPenalty) and not part.exact
+        if inexact or (isinstance(part, WeightPenalty) and part.shrinkage):
+            raise InputError(
+                f"what {part!r} adds to a step is not the derivative of its value; none to check, so leave it out"
+            )
     entries = [(name, index) for name, value in parameters.items() for index in range(value.numel())]
     if max_entries is not None and len(entries) > max_entries:
         chosen = Generator(seed, "checked entries").permutation(len(entries))[:max_entries]

@@ -93,7 +93,11 @@ class Keepable(BaseEstimator, ABC):
         with directory.locked():
             directory.create(self.spec(self.seed_))
             directory.write_history(self.history_)
+            self._save_layers(directory)
             directory.finish(weights)
+
+    def _save_layers(self, directory: RunDirectory) -> None:
+        """Write the models that this one is made of, before its own weights say that the run is complete."""
 
     def restore(self, solver_state: dict[str, NDArray], fitted: dict[str, Any], history: list[dict]) -> None:
         """Take back what :meth:`weights_bytes` wrote beside the fitted arrays."""

@@ -14,8 +14,9 @@ from sklearn.pipeline import Pipeline
 from rarefire.artifact import RunDirectory
 from rarefire.component import from_spec
 from rarefire.errors import InputError
-from rarefire.estimators import autoencoder, boltzmann  # noqa: F401 (a run may name any estimator of the package)
+from rarefire.estimators import autoencoder, boltzmann, gaussian  # noqa: F401 (a run may name any estimator of the package)
 from rarefire.estimators.base import SparseLearner
+from rarefire.estimators.deep import DeepBeliefNetwork
 from rarefire.preprocess import Step
 
 T = TypeVar("T")
@@ -98,6 +99,8 @@ def load_parts(directory: RunDirectory) -> tuple[SparseLearner, list[Step]]:
     for step in steps:
         step.n_features_in_ = columns
         columns = step.n_outputs
+    if isinstance(estimator, DeepBeliefNetwork):
+        estimator.machines_ = [load_parts(directory.layer(name))[0] for name, _ in estimator.named]
     estimator.restore(
         {name.removeprefix("solver/"): array for name, array in arrays.items() if name.startswith("solver/")},
         fitted,

@@ -54,10 +54,11 @@ def median_of(fits: Sequence[dict[str, dict[str, Any]]]) -> dict[str, dict[str, 
 
 
 def median(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The same entry of several fits as one, their median, with the range in its explanation."""
+    """The same entry of several fits as one: their median, with the range in ``low`` and ``high`` and in words."""
     values = np.array([entry["value"] for entry in entries], dtype=float)
     if len(values) == 1:
         return entries[0]
     spread = f"median of {len(values)} fits, {values.min():.4g} to {values.max():.4g}"
     first = entries[0]
-    return metric(first["name"], float(np.median(values)), first["unit"], f"{first['explanation']}; {spread}")
+    entry = metric(first["name"], float(np.median(values)), first["unit"], f"{first['explanation']}; {spread}")
+    return {**entry, "low": float(values.min()), "high": float(values.max())}

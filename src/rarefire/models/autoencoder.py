@@ -76,6 +76,11 @@ class Autoencoder:
         return Autoencoder(**parameters, activation=self.activation, output=self.output)
 
     @property
+    def encoder(self) -> Weight:
+        """W."""
+        return self.encoder_weight
+
+    @property
     def decoder(self) -> Weight:
         """D, which is W where the two are tied."""
         return self.encoder_weight if self.decoder_weight is None else self.decoder_weight

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,16 +11,17 @@ from torch import Tensor
 
 from rarefire.random import Generator
 from rarefire.types import Hidden, HiddenBias, Pass, PerRow, Tensors, Visible, VisibleBias, Weight
-from rarefire.units import Units
+from rarefire.units import Gaussian, Units
 
 
 @dataclass(frozen=True)
 class BoltzmannMachine:
     """Two layers of units, each unit joined to all of the other layer.
 
-    E(v, h) = e_v(v) − a·v + e_h(h) − b·h − h·W v
+    E(v, h) = Σ e(v, a) + Σ e(h, b) − t(h)·W t(v)
 
-    with e_v, e_h the unit types' own terms, zero for Bernoulli units.
+    with e the energy and t the statistic of each unit type: −a·v − b·h − h·W v for Bernoulli units, and
+    Σ(v − a)²/2σ² − b·h − h·W(v/σ²) where the visibles are Gaussian.
 
     Parameters
     ----------
@@ -29,7 +30,9 @@ class BoltzmannMachine:
     hidden_bias, visible_bias : Tensor of shape (hidden,) and (visible,)
         b and a.
     hidden, visible : Units
-        The law of each layer.
+        The law of each layer; hidden units are binary.
+    log_variance : Tensor of shape (visible,), optional
+        ln σ² of Gaussian visible units, which then take their variance from here; None leaves ``visible`` as it is.
     """
 
     weight: Weight
@@ -37,6 +40,11 @@ class BoltzmannMachine:
     visible_bias: VisibleBias
     hidden: Units
     visible: Units
+    log_variance: VisibleBias | None = None
+
+    def __post_init__(self) -> None:
+        if self.log_variance is not None:
+            object.__setattr__(self, "visible", Gaussian(self.log_variance.exp()))
 
     @classmethod
     def initial(
@@ -60,7 +68,8 @@ class BoltzmannMachine:
     @property
     def parameters(self) -> Tensors:
         """All parameters by name; changing a tensor in place changes the machine."""
-        return {"weight": self.weight, "hidden_bias": self.hidden_bias, "visible_bias": self.visible_bias}
+        named = {"weight": self.weight, "hidden_bias": self.hidden_bias, "visible_bias": self.visible_bias}
+        return named if self.log_variance is None else {**named, "log_variance": self.log_variance}
 
     def with_parameters(self, parameters: Tensors) -> BoltzmannMachine:
         """The same machine with other parameters."""
@@ -71,9 +80,14 @@ class BoltzmannMachine:
         """All weight matrices, no biases."""
         return (self.weight,)
 
+    @property
+    def encoder(self) -> Weight:
+        """What a row is multiplied by on the way up: W, or W/σ²."""
+        return self.visible.statistic(self.weight)
+
     def hidden_input(self, v: Visible) -> Hidden:
-        """W v + b."""
-        return torch.addmm(self.hidden_bias, v, self.weight.T)
+        """W t(v) + b."""
+        return torch.addmm(self.hidden_bias, self.visible.statistic(v), self.weight.T)
 
     def visible_input(self, h: Hidden) -> Visible:
         """Wᵀ h + a."""
@@ -102,15 +116,22 @@ class BoltzmannMachine:
 
     def energy(self, v: Visible, h: Hidden) -> PerRow:
         """E(v, h) of each pair of rows."""
-        interaction = ((h @ self.weight) * v).sum(dim=1)
-        return self.visible.energy(v, self.visible_bias) + self.hidden.energy(h, self.hidden_bias) - interaction
+        interaction = (h @ self.weight) * self.visible.statistic(v)
+        own = self.visible.energy(v, self.visible_bias) - interaction
+        return own.sum(dim=1) + self.hidden.energy(h, self.hidden_bias).sum(dim=1)
 
     def free_energy(self, v: Visible) -> PerRow:
         """F(v) = −ln Σₕ exp(−E(v, h)) of each row."""
-        return self.visible.energy(v, self.visible_bias) - self.hidden.log_partition(self.hidden_input(v)).sum(dim=1)
+        rest = self.hidden.log_partition(self.hidden_input(v), self.hidden_bias)
+        return self.visible.energy(v, self.visible_bias).sum(dim=1) - rest.sum(dim=1)
 
-    def look(self, v: Visible) -> Pass:
-        """What a penalty sees of a batch: the positive phase."""
+    def hidden_free_energy(self, h: Hidden) -> PerRow:
+        """−ln ∫ exp(−E(v, h)) dv of each row (a sum for binary visibles)."""
+        rest = self.visible.log_partition(self.visible_input(h), self.visible_bias)
+        return self.hidden.energy(h, self.hidden_bias).sum(dim=1) - rest.sum(dim=1)
+
+    def look(self, v: Visible, *, average: Callable[[Tensor], Tensor] | None = None) -> Pass:
+        """What a penalty sees of a batch: the positive phase; ``average`` is that of :class:`~rarefire.types.Pass`."""
         return Pass(
             x=v,
             pre=self.hidden_input(v),
@@ -120,4 +141,5 @@ class BoltzmannMachine:
             decode=self.visible_mean,
             weights=self.weights,
             rate_gain=self.hidden.rate_gain,
+            average=average,
         )

@@ -9,10 +9,11 @@ import torch
 from rarefire.data.batch import Batch
 from rarefire.models.boltzmann import BoltzmannMachine
 from rarefire.objectives import Objective
+from rarefire.objectives.averages import Averages
 from rarefire.penalties import ActivityPenalty, NoPenalty, WeightPenalty
 from rarefire.random import Generator
 from rarefire.sampling import HalfStep, gibbs, half_step
-from rarefire.types import Loss, Tensors
+from rarefire.types import HiddenBias, Loss, Tensors, VisibleBias
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class ContrastiveDivergence(Objective):
         k.
     persistent : bool
         Whether chains go on from update to update.
+    positive_visible : {"mean", "sample"}
+        What the positive phase takes of the rows: their values, or a sample with these means, drawn anew each time.
     positive_hidden : {"mean", "sample"}
         What the positive statistics take: E[h|v], or the same sample that starts a fresh chain.
     chain_hidden, chain_visible : {"sample", "mean"}
@@ -39,11 +42,19 @@ class ContrastiveDivergence(Objective):
         Joins the positive phase before the one product that forms the weight gradient.
     weight_decay : WeightPenalty
         Added to the weight gradient.
+    centring : float or None
+        Factor ν by which the hidden offset λ ← (1 − ν)λ + ν⟨E[h|v]⟩ slides with every batch; None does not centre.
 
     Notes
     -----
+    With centring the gradient is that of the weights of E = −(h − λ)·W(v − μ) − …, where v and h are taken about
+    offsets near their means μ (of the training rows) and λ. In terms of the plain biases a and b, which are kept,
+    it is G = ∂W − ∂b μᵀ − λ ∂aᵀ for the weights, then ∂b − G μ and ∂a − Gᵀλ for the biases, ∂ being the plain gradient.
+
     Sources: Hinton (2002), Training products of experts by minimizing contrastive divergence; Tieleman (2008),
-    Training restricted Boltzmann machines using approximations to the likelihood gradient.
+    Training restricted Boltzmann machines using approximations to the likelihood gradient; Montavon and Müller
+    (2012), Deep Boltzmann machines and the centering trick; Melchior, Fischer and Wiskott (2016), How to center deep
+    Boltzmann machines, for the plain form of the centred gradient.
     """
 
     gibbs_steps: int
@@ -54,13 +65,16 @@ class ContrastiveDivergence(Objective):
     negative_hidden: HalfStep
     penalty: ActivityPenalty
     weight_decay: WeightPenalty
+    positive_visible: HalfStep = "mean"
+    centring: float | None = None
 
     def evaluate(
         self, model: BoltzmannMachine, batch: Batch, state: Tensors, generator: Generator
     ) -> tuple[Loss, Tensors]:
-        """The estimate for one batch, and the chains after it."""
-        data = batch.whole
-        seen = model.look(data)
+        """The estimate for one batch, and the chains, running averages and offsets after it."""
+        averages = Averages(self.penalty.averaging, state)
+        data = half_step(model.visible, batch.whole, self.positive_visible, generator)
+        seen = model.look(data, average=averages)
         n = len(data)
         positive = half_step(model.hidden, seen.codes, self.positive_hidden, generator)
         if self.persistent:
@@ -73,22 +87,46 @@ class ContrastiveDivergence(Objective):
         v, mean = gibbs(model, start, self.gibbs_steps, generator, visible=self.chain_visible, hidden=self.chain_hidden)
         m = len(v)
         negative = half_step(model.hidden, mean, self.negative_hidden, generator)
-        if not self.persistent:
-            state = {}
-        elif self.negative_hidden == self.chain_hidden:
-            state = {"chains": negative}
-        else:
-            state = {"chains": half_step(model.hidden, mean, self.chain_hidden, generator)}
+        after = dict(state)
+        if self.persistent and self.negative_hidden == self.chain_hidden:
+            after["chains"] = negative
+        elif self.persistent:
+            after["chains"] = half_step(model.hidden, mean, self.chain_hidden, generator)
 
+        bias_pull = None
         if not isinstance(self.penalty, NoPenalty):
-            positive = positive - n * self.penalty.evaluate(seen)[1]
-        weight = torch.addmm(negative.T @ v, positive.T, data, beta=1 / m, alpha=-1 / n)
-        if not isinstance(self.weight_decay, NoPenalty):
-            weight += self.weight_decay.gradient(model.weight)
+            pull = self.penalty.evaluate(seen)[1]
+            after |= averages.after
+            if self.penalty.biases_only:
+                bias_pull = pull.sum(dim=0)
+            else:
+                positive = positive - n * pull
+        statistic, chain_statistic = model.visible.statistic(data), model.visible.statistic(v)
+        weight = torch.addmm(negative.T @ chain_statistic, positive.T, statistic, beta=1 / m, alpha=-1 / n)
         # Sums are subtracted before they are divided: for binary rows they are exact, even in float32.
         grads = {
             "weight": weight,
             "hidden_bias": (negative.sum(dim=0) * (n / m) - positive.sum(dim=0)) / n,
-            "visible_bias": (v.sum(dim=0) * (n / m) - data.sum(dim=0)) / n,
+            "visible_bias": (chain_statistic.sum(dim=0) * (n / m) - statistic.sum(dim=0)) / n,
         }
-        return Loss(grads), state
+        if model.log_variance is not None:
+            # ∂E/∂ln σ² = −(v − a)²/2σ² + (v/σ²)·Wᵀh, the second part of which the weight gradient holds.
+            own = [model.visible.energy(rows, model.visible_bias).mean(dim=0) for rows in (v, data)]
+            grads["log_variance"] = own[0] - own[1] - (model.weight * weight).sum(dim=0)
+        if not isinstance(self.weight_decay, NoPenalty):
+            weight += self.weight_decay.gradient(model.weight)
+        if self.centring is not None:
+            after["hidden_offset"] = state["hidden_offset"].lerp(seen.codes.mean(dim=0), self.centring)
+            _centre(grads, after["hidden_offset"], model.visible.statistic(state["visible_offset"]))
+        if bias_pull is not None:
+            grads["hidden_bias"] += bias_pull
+        strength = self.weight_decay.shrinkage
+        return Loss(grads, shrinkage={"weight": strength} if strength else {}), after
+
+
+def _centre(grads: Tensors, hidden_offset: HiddenBias, visible_offset: VisibleBias) -> None:
+    """Turn plain gradients into those of a machine whose units are taken about offsets, in place."""
+    weight, hidden, visible = grads["weight"], grads["hidden_bias"], grads["visible_bias"]
+    weight.addr_(hidden, visible_offset, alpha=-1).addr_(hidden_offset, visible, alpha=-1)
+    grads["hidden_bias"] = hidden - weight @ visible_offset
+    grads["visible_bias"] = visible - hidden_offset @ weight

@@ -11,9 +11,10 @@ from rarefire.data.batch import Batch
 from rarefire.losses import ReconstructionLoss
 from rarefire.models.autoencoder import Autoencoder
 from rarefire.objectives import Objective
+from rarefire.objectives.averages import Averages
 from rarefire.penalties import ActivityPenalty, NoPenalty, WeightPenalty
 from rarefire.random import Generator
-from rarefire.types import Hidden, Loss, Tensors, Visible
+from rarefire.types import Loss, Tensors, Visible
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,10 @@ class Reconstruction(Objective):
                 # The value is a function of averages over the whole batch, so every part gives the same.
                 sparsity, pull = self.penalty.evaluate(p)
                 averages.rewind()
-                delta2 = delta2 + pull
+                if self.penalty.biases_only:
+                    grads["encoder_bias"] += pull.sum(dim=0)
+                else:
+                    delta2 = delta2 + pull
             grads[decoder] += h.T @ delta3
             grads["decoder_bias"] += delta3.sum(dim=0)
             grads["encoder_weight"] += delta2.T @ seen
@@ -92,7 +96,9 @@ class Reconstruction(Objective):
             terms["weight_decay"] = float(self.weight_decay.value(model.weights))
             for name in {"encoder_weight", decoder}:
                 grads[name] += self.weight_decay.gradient(model.parameters[name])
-        return Loss(grads, terms, sum(terms.values())), averages.after
+        strength = self.weight_decay.shrinkage
+        shrinkage = dict.fromkeys({"encoder_weight", decoder}, strength) if strength else {}
+        return Loss(grads, terms, sum(terms.values()), shrinkage), {**state, **averages.after}
 
     def _draw(self, model: Autoencoder, x: Visible, generator: Generator) -> tuple[Tensor | None, Tensor | None]:
         """What inputs and codes are multiplied by: 0 where dropped, 1/(1 − rate) where kept; None without dropout."""
@@ -107,60 +113,3 @@ class Reconstruction(Objective):
 
 def _thinned(t: Tensor, factors: Tensor | None) -> Tensor:
     return t if factors is None else t * factors
-
-
-class Averages:
-    """Averages over a whole batch, in the order in which a penalty asks for them: what ``Pass.mean`` gives.
-
-    Parameters
-    ----------
-    decay : float or None
-        Factor of a running average over batches that is given in place of the batch's own; None gives that.
-    state : dict of Tensor
-        The running average before this batch: its sum of weights times values, and of weights, which begin at zero.
-    """
-
-    def __init__(self, decay: float | None, state: Tensors) -> None:
-        self.decay = decay
-        self.before = state
-        self.after = state
-        self._totals: list[Hidden] = []
-        self._collected = False
-        self._asked = 0
-
-    @staticmethod
-    def initial(n_units: int, dtype: torch.dtype, device: torch.device) -> Tensors:
-        """The state before the first batch."""
-        zeros = torch.zeros(n_units, dtype=dtype, device=device)
-        return {"running_mean": zeros, "running_weight": torch.zeros(1, dtype=dtype, device=device)}
-
-    def collect(self, t: Hidden) -> Tensor:
-        """Take a part into the averages; gives that of the part, for what is not kept."""
-        if self._asked == len(self._totals):
-            self._totals.append(torch.zeros_like(t[0]))
-        self._totals[self._asked] += t.sum(dim=0)
-        self._asked += 1
-        return t.mean(dim=0)
-
-    def divide(self, n: int) -> None:
-        """End collecting: all parts had ``n`` rows together."""
-        self._totals = [total / n for total in self._totals]
-        self._collected = True
-
-    def rewind(self) -> None:
-        """Begin again with the first average, for the next part."""
-        self._asked = 0
-
-    def __call__(self, t: Hidden) -> Tensor:
-        """The average over the whole batch, of which ``t`` may be a part."""
-        mean = self._totals[self._asked] if self._collected else t.mean(dim=0)
-        self._asked += 1
-        if self.decay is None:
-            return mean
-        if self._asked > 1:
-            raise ValueError("a penalty with a running average may ask for one average only")
-        d = self.decay
-        weight = d * self.before["running_weight"] + (1 - d)
-        total = d * self.before["running_mean"] + (1 - d) * mean
-        self.after = {"running_mean": total, "running_weight": weight}
-        return total / weight

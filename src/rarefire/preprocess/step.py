@@ -95,6 +95,11 @@ class PreparedSource(Source):
             rows = step.apply(rows)
         return rows
 
+    def at_epoch(self, epoch: int) -> Source:
+        """Prepared, the raw rows as they are in an epoch."""
+        source = self.source.at_epoch(epoch)
+        return self if source is self.source else PreparedSource(source, self.steps)
+
     @cached_property
     def fingerprint(self) -> str:
         """That of the raw rows; the steps are part of the specification."""

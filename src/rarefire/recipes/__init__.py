@@ -6,14 +6,17 @@ import importlib
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
+
+from sklearn.frozen import FrozenEstimator
 
 from rarefire.artifact import RunDirectory
 from rarefire.component import Component, find, from_spec, label, to_spec
 from rarefire.data.source import Source
 from rarefire.errors import InputError
 from rarefire.estimators.load import built, load_parts
+from rarefire.estimators.refining import check_init
 from rarefire.events import ArmStarted
 from rarefire.preprocess import Step, prepared
 from rarefire.runs import Picture, Trained, Watch, check_run, finish, train
@@ -22,12 +25,27 @@ from rarefire.settings import OPTION_OF, apply
 
 @dataclass(frozen=True)
 class Arm:
-    """One training of an experiment: a name, the rows, what is fitted to them, and the steps before it."""
+    """One training of an experiment.
+
+    Parameters
+    ----------
+    name : str
+        What it is called.
+    source : Source
+        The rows.
+    estimator : SparseLearner
+        What is fitted to them.
+    steps : sequence of Step
+        How they are prepared.
+    init : str or None
+        The name of an arm before it, or of any for the first arm, whose fitted machine the estimator begins with.
+    """
 
     name: str
     source: Source
     estimator: Any
     steps: Sequence[Step] = ()
+    init: str | None = None
 
 
 class Recipe(Component, ABC):
@@ -134,7 +152,8 @@ def go_on(directory: RunDirectory, spec: dict[str, Any], watch: Watch) -> None:
         if not own and place.complete:
             estimator, steps = load_parts(place)
             split = estimator.split(arm.source.shape[0], seed)
-            trained[arm.name] = Trained.of(estimator, steps, prepared(arm.source, steps), split)
+            one = Trained.of(estimator, steps, prepared(arm.source, steps), split)
+            trained[arm.name] = replace(one, name=arm.name)
             continue
         for listener in watch.listeners:
             listener(ArmStarted(arm.name, number, len(arms)))
@@ -142,7 +161,10 @@ def go_on(directory: RunDirectory, spec: dict[str, Any], watch: Watch) -> None:
             prepare = [to_spec(step) for step in arm.steps]
             data = arm.source.spec()
             place.create({**arm.estimator.spec(seed), "kind": "arm", "data": data, "prepare": prepare})
-        trained[arm.name] = train(place, arm.source, arm.estimator, list(arm.steps), seed, watch)
+        if arm.init is not None:
+            arm.estimator.set_params(init=FrozenEstimator(trained[arm.init].estimator))
+        one = train(place, arm.source, arm.estimator, list(arm.steps), seed, watch)
+        trained[arm.name] = replace(one, name=arm.name)
         if not own:
             place.finish(trained[arm.name].estimator.weights_bytes(trained[arm.name].steps))
     in_order = [trained[arm.name] for arm in arms]
@@ -157,6 +179,22 @@ def _configured(recipe: Recipe, pairs: Sequence[tuple[str, Any]], device: str, a
     options = {**OPTION_OF, "preset": "--preset", "seed": "--seed", "source": "--source"}
     del options["validation_fraction"]  # run has no option of its own for it
     for arm in arms:
-        apply(arm.estimator.set_params(device=device), pairs, also, options)
+        arm.estimator.set_params(device=device)
+    for key, value in pairs:
+        # What refines another arm is set by what that has not: its learning rate is not the machine's.
+        takers = [arm for arm in arms if key.partition("__")[0] in arm.estimator.get_params()]
+        takers = [arm for arm in takers if arm.init is None] or takers or arms[:1]
+        parts = [arm.estimator.get_params().get(key.partition("__")[0]) for arm in takers]
+        if any(isinstance(part, Component) and part != parts[0] for part in parts[1:]):
+            raise InputError(
+                f"{key} cannot be set, because {key.partition('__')[0]} is what the trainings of {label(type(recipe))} "
+                "differ in; train by rarefire fit instead"
+            )
+        for arm in takers:
+            apply(arm.estimator, [(key, value)], also, options)
+    by_name = {arm.name: arm.estimator for arm in arms}
+    for arm in arms:
         arm.estimator.check_arguments()
+        if arm.init is not None:
+            check_init(arm.estimator, arm.estimator._layers(), by_name[arm.init])
     return arms

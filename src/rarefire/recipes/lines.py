@@ -31,13 +31,13 @@ from rarefire.data.source import Source
 from rarefire.data.synthetic import all_line_images, line_entropy
 from rarefire.estimators.boltzmann import BernoulliRBM
 from rarefire.metrics import against, median, metric
-from rarefire.metrics.cost import bernoulli_cost
 from rarefire.models.boltzmann import BoltzmannMachine
 from rarefire.penalties import L2
 from rarefire.random import Generator
 from rarefire.recipes import Arm, Recipe
 from rarefire.runs import Picture, Trained
 from rarefire.schedules import Switch
+from rarefire.units import bernoulli_cost
 
 #: Draws of the hidden units for each picture, in expectations over them.
 DRAWS = 100
@@ -124,7 +124,7 @@ class Lines(Recipe):
 
     def measure(self, trained: Sequence[Trained]) -> list[dict[str, Any]]:
         """Medians over the seeds, beside the published figures."""
-        measured = [{entry["name"]: entry for entry in measure_machine(one)} for one in trained]
+        measured = [{entry["name"]: entry for entry in [*measure_machine(one), *divergence(one)]} for one in trained]
         entries = {name: median([one[name] for one in measured]) for name in measured[0]}
         if self.preset == "faithful" and self.n_components == 67:
             published = {
@@ -186,6 +186,24 @@ def measure_machine(trained: Trained) -> list[dict[str, Any]]:
         before, at, after = (np.log(costs_by_epoch[epoch - 1]) for epoch in (half - 99, half, half + 100))
         text = "fall of ln cost in the 100 epochs after the switch, over that in the 100 before"
         entries.append(metric("kink", (at - after) / (before - at), "", text))
+    return entries
+
+
+def divergence(trained: Trained) -> list[dict[str, Any]]:
+    """KL(p‖q) of the machine's distribution q from the pictures' own p, summed over all 2,116 of them.
+
+    −Σ p ln q − H(p), with ln q(v) = −F(v) − ln Z and ln Z by annealing from both ends.
+    """
+    estimator: BernoulliRBM = trained.estimator
+    images, probabilities = all_line_images()
+    mean_free_energy = float(probabilities @ estimator.free_energy(images.astype(np.float64)))
+    estimate = estimator.log_partition(images, method="ais")
+    assert estimate.reverse is not None
+    entries = []
+    for name, one, end in (("", estimate, "forward"), ("_reverse", estimate.reverse, "reverse")):
+        value = -one.log_likelihood(mean_free_energy).value - line_entropy()
+        text = f"Kullback-Leibler divergence from the pictures' own distribution, ln Z by {end} annealing"
+        entries.append(metric(f"divergence{name}", value, "nats per picture", text))
     return entries
 
 

@@ -29,7 +29,8 @@ from scipy.stats import rankdata
 from rarefire import plots
 from rarefire.activations import Sigmoid
 from rarefire.arguments import Free, Rule, Whole
-from rarefire.data.images import extract_patches, grey_images, halve, whiten_image
+from rarefire.data.images import extract_patches, halve, whiten_image
+from rarefire.data.open import grey_pictures
 from rarefire.data.source import ArraySource, Description, Source
 from rarefire.estimators.autoencoder import SparseAutoencoder
 from rarefire.estimators.gradient import check_gradient
@@ -192,7 +193,7 @@ class Patches(Recipe):
 def photographs(source: str | None) -> tuple[list[NDArray[np.float64]], str]:
     """The photographs of a folder, or scikit-learn's two, in grey and halved in size; and what they are called."""
     name = "scikit-learn's two photographs" if source is None else Path(source).name
-    return [halve(image) for image in grey_images(source)], name
+    return [halve(image) for image in grey_pictures(source)], name
 
 
 def gradient_gap(trained: Trained) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 
 from rarefire.arguments import Number, Rule
+from rarefire.penalties import shrink
 from rarefire.schedules import Schedule, value_at
 from rarefire.solvers import Evaluate, Solver
 from rarefire.types import Loss, Tensors
@@ -53,6 +54,8 @@ class Adam(Solver):
             v = state[f"second/{name}"].mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
             root = v.sqrt().div_(math.sqrt(1 - BETA2**t)).add_(EPSILON)
             parameters[name].addcdiv_(m, root, value=-rate / (1 - BETA1**t))
+            if name in loss.shrinkage:
+                shrink(parameters[name], loss.shrinkage[name] * rate / root)
         return loss, objective_state
 
     def settings(self, progress: float) -> dict[str, float]:

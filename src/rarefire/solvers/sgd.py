@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from rarefire.penalties import shrink
 from rarefire.schedules import Schedule, value_at
 from rarefire.solvers import Evaluate, Solver
 from rarefire.types import Loss, Tensors
@@ -36,6 +37,8 @@ class SGD(Solver):
             # Without momentum the velocity is the gradient; it is still kept, so that momentum may set in later.
             u = state[name].mul_(now["momentum"]).add_(gradient)
             parameters[name].sub_(u, alpha=now["learning_rate"])
+            if name in loss.shrinkage:
+                shrink(parameters[name], loss.shrinkage[name] * now["learning_rate"] / (1 - now["momentum"]))
         return loss, objective_state
 
     def settings(self, progress: float) -> dict[str, float]:

@@ -1,4 +1,8 @@
-"""Gibbs sampling of a machine: state in, state out."""
+"""Sampling of a machine, state in and state out: Gibbs; parallel tempering; annealed importance sampling.
+
+Gibbs sampling stands here. :mod:`rarefire.sampling.path` joins a machine to one without weights, along which
+:mod:`~rarefire.sampling.tempering` exchanges samples and :mod:`~rarefire.sampling.annealing` estimates ln Z.
+"""
 
 from __future__ import annotations
 
