@@ -144,7 +144,7 @@ def test_cifar10_without_a_network(places, no_network, recwarn):
         str(places / "data"),
         str(places / "cache/rarefire"),
         "cifar-10-binary.tar.gz",
-        "'photos'",
+        "the dataset photos",
         "refused",
     ):
         assert word in message

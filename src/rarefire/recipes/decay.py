@@ -6,8 +6,8 @@ reconstruction image". It is amazed how well random patterns reconstruct. What i
 before and after refinement by an autoencoder.
 
 What it leaves open, and what is taken here: the multipliers 0.01 and 0.1 are λ of λ Σ|w| and of λ/2 Σw², and
-reconstructions in training are noise-free. With sampled ones (``chain_visible=sample``) every panel is smooth, that
-without decay too, and L1 leaves hardly a weight near zero: the noise in the gradient outweighs λ.
+reconstructions in training are noise-free. With sampled ones (``chain_visible=sample``) filters are brightness and
+noise in every panel, and L1 leaves few weights near zero: the noise in the gradient outweighs λ.
 """
 
 from __future__ import annotations
