@@ -29,6 +29,11 @@ class Units(Component, ABC):
     #: What :meth:`cost` is measured in.
     cost_unit: ClassVar[str]
 
+    @property
+    def binary(self) -> bool:
+        """Whether a unit is 0 or 1."""
+        return self.support == (0.0, 1.0)
+
     @abstractmethod
     def mean(self, z: Tensor) -> Tensor:
         """E[s | z], entry by entry."""

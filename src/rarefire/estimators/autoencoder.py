@@ -33,13 +33,11 @@ from rarefire.penalties import L2, ActivityPenalty, KLDivergence, L1Activity, We
 from rarefire.random import Generator
 from rarefire.schedules import Schedule
 from rarefire.solvers import Solver
-from rarefire.solvers.adam import Adam
 from rarefire.solvers.lbfgs import LBFGS
-from rarefire.solvers.sgd import SGD
+from rarefire.solvers.stepping import LEARNING_RATES, check_momentum, stepping
 from rarefire.types import Tensors, tensor_of
 
-_SOLVERS = ("adam", "sgd", "lbfgs")
-_LEARNING_RATES = {"adam": 0.001, "sgd": 0.1}
+_SOLVERS = (*LEARNING_RATES, "lbfgs")
 #: Rows of an update where ``batch_size`` is "auto", for the solvers that take mini-batches.
 _BATCH = 100
 
@@ -372,8 +370,7 @@ class SparseAutoencoder(SparseLearner):
     def _solver(self) -> Solver:
         if self.solver == "lbfgs":
             return LBFGS()
-        rate = _LEARNING_RATES[self.solver] if self.learning_rate is None else self.learning_rate
-        return Adam(rate) if self.solver == "adam" else SGD(rate, self.momentum)
+        return stepping(self.solver, self.learning_rate, self.momentum)
 
     @property
     def _begins_elsewhere(self) -> bool:
@@ -437,10 +434,7 @@ class SparseAutoencoder(SparseLearner):
             check_init(self, self._layers(), machine_of(self.init))
         if self.init_output == "mean" and parts["output_"].input_of_mean(torch.zeros(1), 1) is None:
             raise InputError(f"init_output='mean' is for outputs with an inverse, not {parts['output_']!r}; use 'zero'")
-        if self.solver != "sgd" and self.momentum != 0:
-            raise InputError(
-                f"momentum={self.momentum!r} belongs to solver='sgd', not to {self.solver!r}; leave it at 0"
-            )
+        check_momentum(self.solver, self.momentum)
         if self.solver != "lbfgs":
             return
         random = "follows a value that must not be random"

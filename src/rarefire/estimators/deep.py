@@ -33,13 +33,11 @@ from rarefire.penalties import NoPenalty, WeightPenalty
 from rarefire.random import Generator, integer_seed
 from rarefire.schedules import Schedule
 from rarefire.solvers import Solver
-from rarefire.solvers.adam import Adam
-from rarefire.solvers.sgd import SGD
+from rarefire.solvers.stepping import LEARNING_RATES, check_momentum, stepping
 from rarefire.types import Tensors, tensor_of
 from rarefire.units import Gaussian, Units
 
 _TUNINGS = ("mean", "sample", "up-down")
-_LEARNING_RATES = {"adam": 0.001, "sgd": 0.1}
 #: What arguments are where they have no meaning.
 _FREE: dict[str, Any] = {"early_stopping": False, "gibbs_steps": 1, "redraw": True, "init": "random"}
 
@@ -132,7 +130,7 @@ class DeepBeliefNetwork(_BaseComposition, StochasticLearner):
         "hand_over": Choice(HALF_STEPS),
         "init": Choice(("random", "transpose")),
         "fine_tune": Choice((*_TUNINGS, None)),
-        "solver": Choice(tuple(_LEARNING_RATES)),
+        "solver": Choice(tuple(LEARNING_RATES)),
         "learning_rate": Number(0, above=True, none=True, schedule=Schedule),
         "momentum": Number(0, 1, schedule=Schedule),
         "max_iter": Whole(0),
@@ -374,8 +372,7 @@ class DeepBeliefNetwork(_BaseComposition, StochasticLearner):
         return {}
 
     def _solver(self) -> Solver:
-        rate = _LEARNING_RATES[self.solver] if self.learning_rate is None else self.learning_rate
-        return Adam(rate) if self.solver == "adam" else SGD(rate, self.momentum)
+        return stepping(self.solver, self.learning_rate, self.momentum)
 
     @property
     def _monitor(self) -> str:
@@ -476,10 +473,7 @@ class DeepBeliefNetwork(_BaseComposition, StochasticLearner):
         ):
             if idle and getattr(self, name) != (free := _FREE[name]):
                 raise InputError(f"{name}={getattr(self, name)!r} {meaning}; leave it at {free!r}")
-        if self.solver != "sgd" and self.momentum != 0:
-            raise InputError(
-                f"momentum={self.momentum!r} belongs to solver='sgd', not to {self.solver!r}; leave it at 0"
-            )
+        check_momentum(self.solver, self.momentum)
 
     def check_values(self, source: Source) -> str | None:
         """What the lowest machine says of them.

@@ -56,7 +56,7 @@ def log_partition(
             raise InputError(f"{name}={value!r} must be {RULES[name]}")
     machine = estimator.fitted_model(device=resolve_device(estimator.device))
     if method == "auto":
-        binary = machine.visible.support == (0.0, 1.0)
+        binary = machine.visible.binary
         smaller = min(machine.weight.shape) if binary else len(machine.weight)
         method = "exact" if smaller <= FEW_UNITS else "ais"
     if method == "exact":
@@ -71,7 +71,7 @@ def log_likelihood(
 ) -> Estimate:
     """What :meth:`RestrictedBoltzmannMachine.log_likelihood` gives."""
     energies = torch.as_tensor(estimator.free_energy(X)).double()
-    if estimator.visible_units.support == (0.0, 1.0):
+    if estimator.visible_units.binary:
         source = estimator.source_of(X, reset=False)
         if not all(bool(((rows == 0) | (rows == 1)).all()) for rows in source.batches()):
             raise InputError(

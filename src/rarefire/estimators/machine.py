@@ -216,7 +216,7 @@ class RestrictedBoltzmannMachine(StochasticLearner):
             stream = self._stream(rows.device)
             h = machine.hidden.sample(machine.hidden_mean(rows), stream)
             drawn = machine.visible.sample(machine.visible_mean(h), stream)
-            return drawn.bool() if machine.visible.support == (0.0, 1.0) else drawn
+            return drawn.bool() if machine.visible.binary else drawn
 
         return self._map_rows(v, step)
 

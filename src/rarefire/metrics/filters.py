@@ -16,6 +16,7 @@ __all__ = [
     "r_squared",
     "roughness",
     "small_norm_share",
+    "small_norms",
     "smoothness",
     "spread",
     "uniform_spread",
@@ -93,8 +94,17 @@ def small_norm_share(filters: ArrayLike, fraction: float = 0.1) -> float:
     Not the rule by which :func:`~rarefire.metrics.gabor.edge_likeness` leaves filters out, which compares norms about
     the mean with their median.
     """
+    return float(np.mean(small_norms(filters, fraction)))
+
+
+def small_norms(filters: ArrayLike, fraction: float = 0.1) -> NDArray[np.bool_]:
+    """Which filters have a norm of at most ``fraction`` times the largest, of shape (n_units,).
+
+    Takes and refuses what :func:`small_norm_share` does, which is the mean of these.
+    """
     norms = np.linalg.norm(_scaled(_rows(filters, "filters"), None), axis=1)
-    return float(np.mean(norms <= _checked_fraction(fraction) * norms.max()))
+    small: NDArray[np.bool_] = norms <= _checked_fraction(fraction) * norms.max()
+    return small
 
 
 def kurtosis(filters: ArrayLike) -> Array:

@@ -51,10 +51,10 @@ def log_partition(machine: BoltzmannMachine) -> float:
         If that layer has more than 25 units.
     """
     n_hidden, n_visible = machine.weight.shape
-    over_visible = machine.visible.support == (0.0, 1.0) and n_visible < n_hidden
+    over_visible = machine.visible.binary and n_visible < n_hidden
     n, other = (n_visible, n_hidden) if over_visible else (n_hidden, n_visible)
     if n > MOST_UNITS:
-        layer = "smaller layer" if machine.visible.support == (0.0, 1.0) else "hidden layer"
+        layer = "smaller layer" if machine.visible.binary else "hidden layer"
         raise InputError(
             f"the exact sum runs over 2^{n} states of the {layer}, and 2^{MOST_UNITS} is the limit; take annealed "
             'importance sampling (method="ais")'

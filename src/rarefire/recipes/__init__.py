@@ -7,7 +7,7 @@ import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from sklearn.frozen import FrozenEstimator
 
@@ -21,6 +21,8 @@ from rarefire.events import ArmStarted
 from rarefire.preprocess import Step, prepared
 from rarefire.runs import Picture, Trained, Watch, check_run, finish, train
 from rarefire.settings import OPTION_OF, apply
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,12 @@ class Recipe(Component, ABC):
     @abstractmethod
     def pictures(self, trained: Sequence[Trained], metrics: Sequence[dict[str, Any]]) -> list[Picture]:
         """Figures beside those that every run has; ``metrics`` is what :meth:`measure` gave."""
+
+
+def grouped(settings: Sequence[T], trained: Sequence[Trained]) -> list[tuple[T, Sequence[Trained]]]:
+    """Each setting with its fits, of recipes whose arms are every setting with every seed, in that order."""
+    n = len(trained) // len(settings)
+    return [(setting, trained[k * n : (k + 1) * n]) for k, setting in enumerate(settings)]
 
 
 def load_all() -> None:

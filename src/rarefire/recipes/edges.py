@@ -25,10 +25,11 @@ from rarefire.data.source import ArraySource, Description, Source
 from rarefire.estimators.gaussian import GaussianRBM
 from rarefire.metrics import expected, gabor, median_of, metric
 from rarefire.metrics.activity import unit_activity
+from rarefire.metrics.filters import small_norms
 from rarefire.penalties import ActivityPenalty, MeanActivity
 from rarefire.preprocess import RemoveMean, Standardise, Step, ZCAWhitening
 from rarefire.random import Generator
-from rarefire.recipes import Arm, Recipe
+from rarefire.recipes import Arm, Recipe, grouped
 from rarefire.recipes.patches import photographs
 from rarefire.runs import Picture, Trained
 
@@ -164,7 +165,7 @@ class Edges(Recipe):
     def measure(self, trained: Sequence[Trained]) -> list[dict[str, Any]]:
         """Edge share, dead units and activity: medians over seeds, of the other settings as ``..._NAME``."""
         entries = []
-        for setting, fits in self._grouped(trained):
+        for setting, fits in grouped(self.settings(), trained):
             own = setting.name == "own"
             for name, entry in median_of([self._measured(one) for one in fits]).items():
                 if own and name == "edges":
@@ -177,27 +178,20 @@ class Edges(Recipe):
                 entries.append(entry)
         return entries
 
-    def _grouped(self, trained: Sequence[Trained]) -> list[tuple[Setting, Sequence[Trained]]]:
-        """Every setting with its fits."""
-        return [
-            (setting, trained[k * self.repeats : (k + 1) * self.repeats]) for k, setting in enumerate(self.settings())
-        ]
-
     def _measured(self, one: Trained) -> dict[str, dict[str, Any]]:
         components = one.estimator.components_
         rows = one.train.rows(slice(0, ROWS))
         units = unit_activity([one.estimator.codes_and_active(rows)])
-        small = np.linalg.norm(components, axis=1) < 0.1 * np.linalg.norm(components, axis=1).max()
         entries = [
             metric(
                 "edges",
-                gabor.edge_likeness(components, (self.side, self.side)).share,
+                self._edge_share(one),
                 "share",
                 "filters that a Gabor pair explains, that oscillate, and that have an orientation",
             ),
             metric(
                 "dead",
-                (units.dead | small).sum(),
+                (units.dead | small_norms(components)).sum(),
                 "units",
                 f"never E[h|v] > 0.5 on {len(rows)} patches, or with a filter below a tenth of the largest norm",
             ),
@@ -205,10 +199,13 @@ class Edges(Recipe):
         ]
         return {entry["name"]: entry for entry in entries}
 
+    def _edge_share(self, one: Trained) -> float:
+        return gabor.edge_likeness(one.estimator.components_, (self.side, self.side)).share
+
     def pictures(self, trained: Sequence[Trained], metrics: Sequence[dict[str, Any]]) -> list[Picture]:
         """Filters of every setting, and the edge share by the number of distinct patches."""
         shape = (self.side, self.side)
-        grouped = self._grouped(trained)
+        groups = grouped(self.settings(), trained)
         pictures = [
             Picture(
                 "patches",
@@ -216,14 +213,14 @@ class Edges(Recipe):
                 plots.grid(trained[0].train.rows(slice(0, 64)), shape),
             )
         ]
-        for setting, fits in grouped:
+        for setting, fits in groups:
             order = np.argsort(-np.linalg.norm(fits[0].estimator.components_, axis=1), kind="stable")
             filters = plots.grid(fits[0].estimator.components_[order], shape)
             text = "Filters, largest first" if setting.name == "own" else f"The same, {setting.name.replace('_', ' ')}"
             pictures.append(Picture(f"filters-{setting.name}", text, filters))
         if self.ablation:
             chart = self._chart(
-                [(s.n_patches, fits) for s, fits in grouped if s.name.split("_")[0] in ("own", "patches")]
+                [(s.n_patches, fits) for s, fits in groups if s.name.split("_")[0] in ("own", "patches")]
             )
             pictures.append(Picture("distinct", f"Edge share after {self.updates} updates, every fit", chart))
         return pictures
@@ -231,7 +228,7 @@ class Edges(Recipe):
     def _chart(self, groups: Sequence[tuple[int, Sequence[Trained]]]) -> Figure:
         figure, axes = plots.one_chart(6.4, 3.8)
         for n_patches, fits in groups:
-            shares = [self._measured(one)["edges"]["value"] for one in fits]
+            shares = [self._edge_share(one) for one in fits]
             axes.plot([n_patches] * len(shares), shares, "o", color=plots.BLUE)
         axes.set_xscale("log")
         axes.set_xticks([n for n, _ in groups], [f"{n:,}" for n, _ in groups])

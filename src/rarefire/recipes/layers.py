@@ -38,7 +38,7 @@ from rarefire.models.boltzmann import BoltzmannMachine
 from rarefire.models.deep import UnrolledNetwork
 from rarefire.penalties import L2, WeightPenalty
 from rarefire.random import Generator
-from rarefire.recipes import Arm, Recipe
+from rarefire.recipes import Arm, Recipe, grouped
 from rarefire.recipes.lines import all_rows, machine_of_source
 from rarefire.runs import Picture, Trained
 from rarefire.schedules import Linear, Switch
@@ -229,25 +229,19 @@ class Layers(Recipe):
 
     def measure(self, trained: Sequence[Trained]) -> list[dict[str, Any]]:
         """Medians over seeds, those of each setting as ``..._NAME``, and what needs no training beside them."""
-        grouped = self._grouped(trained)
+        groups = grouped(self.settings(), trained)
         entries: dict[str, dict[str, Any]] = {}
-        for setting, fits in grouped:
+        for setting, fits in groups:
             for name, entry in median_of([self._measured(one, setting) for one in fits]).items():
                 text = f"{setting.words}: {entry['explanation']}"
                 entries[f"{name}_{setting.name}"] = {**entry, "name": f"{name}_{setting.name}", "explanation": text}
-        samples = next(fits for setting, fits in grouped if setting.name == "samples")
+        samples = next(fits for setting, fits in groups if setting.name == "samples")
         entries["floor"] = median_of([self._floor(one) for one in samples])["floor"]
         self._judge(entries)
         entries |= median_of([self._ways(one) for one in samples])
         if self.ablation:
             entries |= median_of([self._handmade(one) for one in samples])
         return list(entries.values())
-
-    def _grouped(self, trained: Sequence[Trained]) -> list[tuple[Setting, Sequence[Trained]]]:
-        """Every setting with its fits."""
-        return [
-            (setting, trained[k * self.repeats : (k + 1) * self.repeats]) for k, setting in enumerate(self.settings())
-        ]
 
     def _judged(self, one: Trained) -> tuple[torch.Tensor, torch.Tensor]:
         """The rows that costs are expected over, and their probabilities: all pictures of lines, or held-out digits."""
@@ -366,11 +360,11 @@ class Layers(Recipe):
 
     def pictures(self, trained: Sequence[Trained], metrics: Sequence[dict[str, Any]]) -> list[Picture]:
         """Cost by size and by setting, and features of both layers."""
-        grouped = self._grouped(trained)
-        found = {setting.name: fits[0].estimator for setting, fits in grouped}
+        groups = grouped(self.settings(), trained)
+        found = {setting.name: fits[0].estimator for setting, fits in groups}
         shape = (8, 8) if self._digits else (9, 9)
         pictures = [
-            Picture("settings", f"Cost of every network, expected over {self._over}", self._chart(grouped)),
+            Picture("settings", f"Cost of every network, expected over {self._over}", self._chart(groups)),
             Picture("features-first", "Features of layer 1", plots.grid(found["layer1"].components_, shape)),
         ]
         for name, words in (("samples", "two layers trained greedily"), ("tuned", "the tuned network")):
@@ -404,10 +398,10 @@ class Layers(Recipe):
         axes.legend(frameon=False, fontsize=8)
         return figure
 
-    def _chart(self, grouped: Sequence[tuple[Setting, Sequence[Trained]]]) -> Figure:
-        figure, axes = plots.one_chart(7.4, 1.2 + 0.25 * len(grouped))
+    def _chart(self, groups: Sequence[tuple[Setting, Sequence[Trained]]]) -> Figure:
+        figure, axes = plots.one_chart(7.4, 1.2 + 0.25 * len(groups))
         drawn: list[float] = []
-        for place, (setting, fits) in enumerate(grouped):
+        for place, (setting, fits) in enumerate(groups):
             both = np.array([self._expected(one, one.estimator.fitted_model(torch.float64)) for one in fits])
             drawn.extend(both.ravel())
             marks = zip(both.T, SAMPLED_OR_NOT, ("o", "s"), (plots.BLUE, plots.VERMILION), strict=True)
@@ -417,8 +411,8 @@ class Layers(Recipe):
                 if setting.name == "layer1":
                     axes.axvline(float(np.median(costs)), color=colour, linewidth=0.8, linestyle=":")
         axes.set_xscale("log")
-        axes.set_yticks(range(len(grouped)), [setting.words for setting, _ in grouped], fontsize=8)
-        axes.set_ylim(len(grouped) - 0.5, -0.5)
+        axes.set_yticks(range(len(groups)), [setting.words for setting, _ in groups], fontsize=8)
+        axes.set_ylim(len(groups) - 0.5, -0.5)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         narrow = max(drawn) < 10 * min(drawn)
         axes.xaxis.set_minor_formatter(lambda value, _: f"{value:.2g}" if narrow else "")

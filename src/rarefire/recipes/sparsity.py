@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -39,6 +39,10 @@ SIZES = (200, 400)
 RATE, SIZES_RATE = 0.05, 0.0125
 #: A filter is of use if its norm is above this share of the largest.
 USEFUL = 0.1
+
+
+#: What was measured of each fit, by the name of its arm and of the measure.
+Seen: TypeAlias = dict[str, dict[str, dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,7 @@ class Sparsity(Standardised):
         """What is measured of one machine, by name."""
         weights = one.estimator.components_
         norms = np.linalg.norm(weights, axis=1)
-        large = norms > USEFUL * norms.max()
+        large = ~filters.small_norms(weights, USEFUL)
         activity = unit_activity(one.estimator.codes_and_active(rows) for rows in one.train.batches())
         entries = [
             metric("small", 1 - large.mean(), "share", "filters below a tenth of the largest norm"),
@@ -190,21 +194,22 @@ class Sparsity(Standardised):
                     plots.grid(weights[order], self.shape, limit=np.abs(weights).max()),
                 )
             )
+        seen = {one.name: self.looked_at(one) for one in trained}
         return [
             *pictures,
             Picture(
                 "hidden-decay",
                 "Norm and roughness of filters: the penalty, neither, and L2 decay; every fit",
-                self._decays(trained),
+                self._decays(seen),
             ),
-            Picture("useful", f"Useful filters by hidden units, rate {SIZES_RATE:g}; every fit", self._sizes(trained)),
-            Picture("targets", "Share of small filters, and mean activity, by target; every fit", self._trend(trained)),
+            Picture("useful", f"Useful filters by hidden units, rate {SIZES_RATE:g}; every fit", self._sizes(seen)),
+            Picture("targets", "Share of small filters, and mean activity, by target; every fit", self._trend(seen)),
         ]
 
-    def _points(self, trained: Sequence[Trained], name: str, measure: str) -> list[float]:
-        return [self.looked_at(one)[measure]["value"] for one in self._fits(trained, name)]
+    def _points(self, seen: Seen, name: str, measure: str) -> list[float]:
+        return [seen[f"{name}-{seed}"][measure]["value"] for seed in self.seeds]
 
-    def _decays(self, trained: Sequence[Trained]) -> Figure:
+    def _decays(self, seen: Seen) -> Figure:
         figure, axes = plots.one_chart(6.4, 3.8)
         groups = {
             "penalty": (["own"], plots.VERMILION),
@@ -212,18 +217,18 @@ class Sparsity(Standardised):
             "L2": ([f"l2_{d:g}" for d in DECAYS], plots.GREEN),
         }
         for words, (names, colour) in groups.items():
-            norms = [x for name in names for x in self._points(trained, name, "norm")]
-            smooth = [x for name in names for x in self._points(trained, name, "roughness")]
+            norms = [x for name in names for x in self._points(seen, name, "norm")]
+            smooth = [x for name in names for x in self._points(seen, name, "roughness")]
             axes.plot(norms, smooth, "o", color=colour, label=words)
         axes.set_xlabel("root mean square of the filters' norms")
         axes.set_ylabel("roughness of useful filters")
         axes.legend(frameon=False)
         return figure
 
-    def _sizes(self, trained: Sequence[Trained]) -> Figure:
+    def _sizes(self, seen: Seen) -> Figure:
         figure, axes = plots.one_chart(6.4, 3.8)
         for n in (self.n_components, *SIZES):
-            points = self._points(trained, f"units_{n}", "useful")
+            points = self._points(seen, f"units_{n}", "useful")
             axes.plot([n] * len(points), points, "o", color=plots.BLUE)
         axes.set_xlim(0, None)
         axes.set_ylim(0, None)
@@ -231,7 +236,7 @@ class Sparsity(Standardised):
         axes.set_ylabel("useful filters")
         return figure
 
-    def _trend(self, trained: Sequence[Trained]) -> Figure:
+    def _trend(self, seen: Seen) -> Figure:
         figure, axes = plots.one_chart(6.4, 3.8)
         targets = {OWN.target: "own", **{t: f"target_{t:g}" for t in TARGETS}}
         for measure, words, colour in (
@@ -239,7 +244,7 @@ class Sparsity(Standardised):
             ("activity", "mean activity", plots.VERMILION),
         ):
             for t, name in targets.items():
-                points = self._points(trained, name, measure)
+                points = self._points(seen, name, measure)
                 axes.plot([t] * len(points), points, "o", color=colour, label=words if name == "own" else None)
         axes.set_xlim(0, None)
         axes.set_ylim(0, None)
