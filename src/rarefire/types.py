@@ -125,5 +125,6 @@ def finite(tensors: Tensors) -> bool:
 
 def tensor_of(array: NDArray[np.floating], device: torch.device | str = "cpu") -> Tensor:
     """An array as a tensor, without a copy where memory can be shared."""
-    # torch warns when it shares memory that it may not write to; such arrays are copied.
-    return torch.from_numpy(array if array.flags.writeable else array.copy()).to(device)
+    # torch warns when it shares memory that it may not write to, and knows no way backwards through memory.
+    shared = array.flags.writeable and all(stride >= 0 for stride in array.strides)
+    return torch.from_numpy(array if shared else array.copy()).to(device)

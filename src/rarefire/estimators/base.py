@@ -13,16 +13,17 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from rarefire.arguments import Number, Rule, check
 from rarefire.artifact import RunDirectory
 from rarefire.checkpoint import TrainState
 from rarefire.data.batch import Batch
+from rarefire.data.memory import check_narrowing, is_sparse, tensor_rows, validated
 from rarefire.data.source import ArraySource, Description, Source, batch_rows
 from rarefire.errors import InputError, Interrupted
 from rarefire.estimators.keeping import Keepable
-from rarefire.estimators.tensors import is_sparse, scipy_rows, torch_csr
+from rarefire.estimators.tensors import torch_csr
 from rarefire.events import EpochEnded, Event, Listener
 from rarefire.interrupts import interruptible
 from rarefire.objectives import Objective
@@ -355,7 +356,9 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
         dtype = torch.float64 if source.dtype == np.float64 else torch.float32
         seed = integer_seed(self.random_state) if first else self.seed_
         if not first:
-            dtype = next(iter(self._parameters("cpu").values())).dtype
+            wide, dtype = dtype, next(iter(self._parameters("cpu").values())).dtype
+            if (wide, dtype) == (torch.float64, torch.float32):
+                check_narrowing(source)
         generator = Generator(seed, "sample", device=device)
         trainer = self._trainer(source, None, seed, device, 1, [])
         state = self._start(source, seed, dtype, device, trainer.solver, carry=not first)
@@ -511,25 +514,19 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
     ) -> Any:
         """Apply a function of (model, rows) to ``X`` a chunk at a time and answer in kind, or sparse."""
         check_is_fitted(self)
-        if is_sparse(X):
-            answer = self._map_rows(scipy_rows(X), function, columns, sparse)
-            return torch_csr(answer, X.device) if sparse else torch.from_numpy(answer).to(X.device)
-        if isinstance(X, torch.Tensor):
-            rows: Any = self._checked_tensor(X, columns or self.n_features_in_)
+        if isinstance(X, torch.Tensor) and not is_sparse(X):
+            rows: Any = tensor_rows(X, columns or self.n_features_in_)
             model = self.fitted_model(rows.dtype, rows.device)
             home = rows.device
         else:
-            if columns is None:
-                rows = self._validated(X, reset=False)
-            else:
-                rows = check_array(X, accept_sparse="csr", dtype=(np.float64, np.float32))
-                if rows.shape[1] != columns:
-                    name = type(self).__name__
-                    raise InputError(f"X has {rows.shape[1]} columns, but {name} has {columns} components")
+            rows = validated(X, self if columns is None else None)
+            if columns is not None and rows.shape[1] != columns:
+                name = type(self).__name__
+                raise InputError(f"X has {rows.shape[1]} columns, but {name} has {columns} components")
             source = ArraySource(rows, Description("array"))
             dtype = torch.float64 if source.dtype == np.float64 else torch.float32
             model = self.fitted_model(dtype, resolve_device(self.device))
-            home = torch.device("cpu")
+            home = X.device if isinstance(X, torch.Tensor) else torch.device("cpu")
         n_rows, size = rows.shape[0], batch_rows(rows.shape[1])
 
         def pieces() -> Iterator[tuple[slice, torch.Tensor]]:
@@ -549,29 +546,9 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
         assert out is not None  # validation refuses data without rows
         return out if isinstance(X, torch.Tensor) else out.numpy()
 
-    @staticmethod
-    def _checked_tensor(X: torch.Tensor, columns: int) -> torch.Tensor:
-        if X.ndim != 2 or X.shape[1] != columns or len(X) == 0:
-            raise InputError(f"X is a tensor of shape {tuple(X.shape)}; expected (n_samples, {columns})")
-        rows = X.detach() if X.dtype in (torch.float32, torch.float64) else X.detach().to(torch.float32)
-        if not bool(torch.isfinite(rows).all()):
-            raise InputError("X holds values that are not finite (NaN or infinity); remove or replace them")
-        return rows
-
-    def _validated(self, X: Any, *, reset: bool) -> Any:
-        """A float array, an array of bytes or half precision as it is, or a CSR matrix; scikit-learn's checks done."""
-        # Small types are widened a batch at a time, so that a memory map of bytes stays on disk.
-        small = isinstance(X, np.ndarray) and X.dtype.kind in "buif" and X.dtype.itemsize <= 2
-        dtype = None if small else (np.float64, np.float32)
-        return validate_data(self, X, accept_sparse="csr", dtype=dtype, reset=reset)
-
     def source_of(self, X: Any, *, reset: bool = True) -> Source:
         """Validated data as a source; warns once of values that do not suit the estimator."""
-        if is_sparse(X):
-            X = scipy_rows(X)
-        elif isinstance(X, torch.Tensor):
-            X = X.detach().to("cpu", torch.float64 if X.dtype == torch.float64 else torch.float32).numpy()
-        X = self._validated(X, reset=reset)
+        X = validated(X, self, reset=reset)
         names = getattr(self, "feature_names_in_", None)
         kind = "plain" if names is None else "named"
         source = ArraySource(X, Description("array", kind, None, None if names is None else tuple(map(str, names))))

@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from sklearn.utils.validation import check_array
 
 from rarefire.arguments import Choice, Free, Number, Part, Rule, Whole
+from rarefire.data.memory import validated
 from rarefire.data.source import Source, column_sums
 from rarefire.errors import InputError
 from rarefire.estimators import likelihood
@@ -259,8 +259,7 @@ class RestrictedBoltzmannMachine(StochasticLearner):
             replicas = tempered(path, n_samples, gibbs_steps, generator, n_temperatures=n_temperatures)
             return replicas.samples.cpu().numpy()
         if init is not None:
-            given = init.detach().cpu().numpy() if isinstance(init, torch.Tensor) else init
-            start = check_array(given, dtype=self.components_.dtype)
+            start = validated(init, sparse=False).astype(self.components_.dtype)
             if start.shape != (n_samples, self.n_features_in_):
                 raise InputError(f"init has shape {start.shape}, expected ({n_samples}, {self.n_features_in_})")
             h = machine.hidden.sample(machine.hidden_mean(tensor_of(start, machine.device)), generator)

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
+from rarefire.data.memory import validated
 from rarefire.data.source import ArraySource, Description, Source
 
 
@@ -39,13 +40,13 @@ class Step(TransformerMixin, BaseEstimator, ABC):
 
     def fit(self, X: Any, y: Any = None) -> Step:
         """Fit to a matrix of shape (n_samples, n_features)."""
-        X = validate_data(self, X, dtype=(np.float64, np.float32))
-        return self.fit_source(ArraySource(X, Description("array")))
+        return self.fit_source(ArraySource(validated(X, self, reset=True, sparse=False), Description("array")))
 
     def transform(self, X: Any) -> NDArray[np.floating]:
         """Transform a matrix of shape (n_samples, n_features)."""
         check_is_fitted(self)
-        return self.apply(validate_data(self, X, dtype=(np.float64, np.float32), reset=False))
+        rows = ArraySource(validated(X, self, sparse=False), Description("array"))
+        return self.apply(rows.rows(slice(None)))
 
     def __sklearn_tags__(self) -> Any:
         """Float types are kept."""
