@@ -14,6 +14,9 @@ import pytest
 
 from rarefire.cli import main
 
+# Before SciPy is imported: scikit-learn's contract has checks that are skipped without.
+os.environ["SCIPY_ARRAY_API"] = "1"
+
 
 @dataclass(frozen=True)
 class Outcome:
