@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import re
 import shutil
 import threading
 from pathlib import Path
@@ -695,9 +696,9 @@ def test_names_of_columns_survive(tmp_path, rows, monkeypatch, family):
 @pytest.mark.parametrize(
     "estimator",
     [
-        machine(learning_rate=schedules.Switch(0.1, 1e38), momentum=0.9),
+        machine(learning_rate=schedules.Switch(0.1, 9e5), momentum=0.9, weight_decay=penalties.L2(1.0)),
         autoencoder(
-            solver="sgd", learning_rate=schedules.Switch(0.01, 1e6), momentum=0.9, activation=activations.ReLU()
+            solver="sgd", learning_rate=schedules.Switch(0.01, 9e5), momentum=0.9, activation=activations.ReLU()
         ),
     ],
     ids=FAMILIES,
@@ -710,3 +711,38 @@ def test_divergence_keeps_the_last_good_checkpoint(tmp_path, rows, estimator):
     assert all(torch.isfinite(value).all() for value in state.parameters.values())
     assert [json.loads(line)["epoch"] for line in Path(directory.path, "history.jsonl").read_text().splitlines()]
     assert not directory.complete
+
+
+DIVERGING = {
+    "sgd": rf.SparseAutoencoder(5, solver="sgd", learning_rate=1000.0, activation=activations.ReLU()),
+    "adam": rf.SparseAutoencoder(5, solver="adam", learning_rate=7e5, activation=activations.LeakyReLU(), max_iter=200),
+    "binary": rf.BernoulliRBM(5, learning_rate=3.0, weight_decay=penalties.L2(1e3), n_iter=200),
+    "Gaussian": rf.GaussianRBM(5, learning_rate=50.0, n_iter=50),
+    "deep": rf.DeepBeliefNetwork(
+        [rf.GaussianRBM(5, n_iter=1), rf.BernoulliRBM(4, n_iter=1)], fine_tune="mean", learning_rate=1e5, solver="sgd"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DIVERGING)
+@pytest.mark.filterwarnings("ignore:values of the data")
+def test_divergence_names_the_rate_the_epoch_and_what_helps(name):
+    """Also before a first fit is there, which leaves nothing that looks fitted."""
+    X = 10 * np.random.default_rng(0).standard_normal((60, 8)).astype(np.float32)
+    estimator = clone(DIVERGING[name]).set_params(random_state=0)
+    with np.errstate(all="ignore"), pytest.raises(RunError) as error:
+        estimator.fit(X)
+    message = str(error.value)
+    rate = DIVERGING[name].learning_rate
+    assert re.search(r"diverged in epoch \d+: .* is no longer finite; .*learning_rate", message), message
+    assert any(text in message for text in (f"{rate:g} ", f"{rate!r}")), message
+    assert re.search(r"lower learning_rate|a weaker penalty", message), message
+    assert not hasattr(estimator, "components_")
+
+
+def test_a_squared_gradient_that_overflows_is_noticed():
+    """Adam divides by its root, so that weights stay as they are for ever, and finite."""
+    X = 1e12 * np.random.default_rng(0).random((60, 8)).astype(np.float32)
+    estimator = rf.SparseAutoencoder(5, solver="adam", activation=activations.ReLU(), max_iter=3)
+    with pytest.raises(RunError, match=r"the solver's memory of gradients is no longer finite; .*rescale the data"):
+        estimator.fit(X)

@@ -109,7 +109,8 @@ class Trainer:
         Interrupted
             If ``should_stop`` said so; the state was saved before.
         RunError
-            If a parameter is no longer finite; the last state that was saved is a good one.
+            If a parameter, or a number of the epoch's record, is no longer finite; the last state that was saved is a
+            good one.
         """
         n_rows = source.shape[0]
         everything = Batch(source, slice(None), self.device) if self.solver.full_batch else None
@@ -205,8 +206,10 @@ class Trainer:
             state.reason = f"{self.early_stopping.monitor} has not improved for {state.waited} {self.solver.pass_name}s"
 
     def check(self, state: TrainState, record: dict[str, float] | None = None) -> None:
-        """Raise RunError if a parameter, or a number of the epoch's record, is no longer finite."""
+        """Raise RunError if a parameter, the solver's memory, or a number of the record is no longer finite."""
         bad = [] if finite(state.parameters) else ["a weight"]
+        # A squared gradient that overflows leaves weights finite, which then never move again.
+        bad += [] if self.solver.full_batch or finite(state.solver) else ["the solver's memory of gradients"]
         bad += [name for name, value in (record or {}).items() if not math.isfinite(value)]
         if bad:
             epoch = state.epoch + (record is None)

@@ -127,9 +127,9 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
         """The number of an epoch's record that early stopping watches."""
         return "validation_cost"
 
+    @abstractmethod
     def _advice(self, history: Sequence[dict[str, Any]]) -> str:
-        """What usually helps when training diverges, after these epochs."""
-        return "; lower learning_rate"
+        """What usually helps when training diverges, after these epochs, as the end of a sentence."""
 
     # Fitting --------------------------------------------------------------------------------------------------
 

@@ -374,6 +374,9 @@ class DeepBeliefNetwork(_BaseComposition, StochasticLearner):
     def _solver(self) -> Solver:
         return stepping(self.solver, self.learning_rate, self.momentum)
 
+    def _advice(self, history: Sequence[dict[str, Any]]) -> str:
+        return f"; lower learning_rate (now {stepping(self.solver, self.learning_rate, self.momentum).learning_rate!r})"
+
     @property
     def _monitor(self) -> str:
         # What is followed; by means the sampled cost may rise while the other falls.
