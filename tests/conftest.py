@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import resource
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,20 +48,20 @@ def cli():
     return call
 
 
-@pytest.fixture(scope="session")
-def process():
-    """Start a process of the command line, on one thread; what is still running at the end is killed."""
+def processes(*command: str) -> Iterator[Callable[..., subprocess.Popen]]:
+    """What starts processes of a command, on one thread; those still running at the end are killed."""
     running: list[subprocess.Popen] = []
 
-    def start(*words: object, cwd: Path) -> subprocess.Popen:
+    def start(*words: object, cwd: Path, largest_file: int = resource.RLIM_INFINITY) -> subprocess.Popen:
         running.append(
             subprocess.Popen(
-                [sys.executable, "-m", "rarefire", *map(str, words)],
+                [sys.executable, *command, *map(str, words)],
                 cwd=cwd,
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
+                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY)),
             )
         )
         return running[-1]
@@ -69,6 +71,18 @@ def process():
         if one.poll() is None:
             one.kill()
         one.communicate()
+
+
+@pytest.fixture(scope="session")
+def process():
+    """Start a process of the command line; ``largest_file`` is the quota on the size of a file, in bytes."""
+    yield from processes("-m", "rarefire")
+
+
+@pytest.fixture(scope="session")
+def program():
+    """Start a process of ``program.py`` in the folder ``cwd``."""
+    yield from processes("program.py")
 
 
 @pytest.fixture(scope="session")

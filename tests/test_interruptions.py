@@ -5,13 +5,18 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import time
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +27,7 @@ from rarefire.artifact import RunDirectory
 
 pytestmark = pytest.mark.slow
 
-KILLS = int(os.environ.get("RAREFIRE_KILLS", "2"))
+KILLS = int(os.environ.get("RAREFIRE_KILLS", "3"))
 
 SAME = ("weights.safetensors", "history.jsonl", "metrics.json", "features.safetensors", "report.html")
 
@@ -95,6 +100,22 @@ CONFIGURATIONS = {
 }
 
 
+RECIPE = ["n_samples=200", "n_bottleneck=5", "n_sparse=8", "max_iter=30"]
+
+#: A program of a user, who fits with ``checkpoint_dir`` and goes on with ``resume``.
+PROGRAM = """
+import sys
+import numpy as np
+import rarefire as rf
+
+X = np.load("digits.npy")
+if sys.argv[1] == "fit":
+    rf.GaussianRBM(50, n_iter=30, momentum=0.5, random_state=1, checkpoint_dir="run").fit(X)
+else:
+    rf.resume("run", X)
+"""
+
+
 def configurations(*names):
     """Those of one name in one process, so that each is run without disturbance once."""
     return pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in names])
@@ -105,13 +126,19 @@ DIGITS = "digits.npy"
 OFTEN = ["--checkpoint-every", "0.05", "--quiet"]
 
 
-def fit(name, out):
-    words = [word for given in CONFIGURATIONS[name] for word in (["--set", given] if "=" in given else [given])]
-    return ["fit", DIGITS, "--device", "cpu", *words, "--out", out, *OFTEN]
+def fit(name, out, options=OFTEN):
+    if name == "recipe":
+        return ["run", "structure", *settings(RECIPE), "--device", "cpu", "--out", out, *options]
+    return ["fit", DIGITS, "--device", "cpu", *settings(CONFIGURATIONS[name]), "--out", out, *options]
+
+
+def settings(given):
+    return [word for text in given for word in (["--set", text] if "=" in text else [text])]
 
 
 def write_digits(folder):
     np.save(folder / DIGITS, (load_digits().data / 16).astype(np.float32))
+    (folder / "program.py").write_text(PROGRAM)
 
 
 @pytest.fixture
@@ -120,28 +147,45 @@ def here(tmp_path):
     return tmp_path
 
 
+@dataclass(frozen=True)
+class Alone:
+    """A run that nobody disturbed, and the seconds from its beginning on disk to its end."""
+
+    path: Path
+    seconds: float
+
+
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory, finished):
-    """Runs that nobody disturbs, by configuration, and how long each takes."""
+def alone(tmp_path_factory, process):
+    """Runs that nobody disturbs, by configuration."""
     made = {}
 
-    def run(name):
+    def run(name, words, process=process):
         if name not in made:
             folder = tmp_path_factory.mktemp("alone")
             write_digits(folder)
+            one = process(*words, cwd=folder)
+            await_file(folder / "run/spec.json", one)
             began = time.monotonic()
-            outcome = finished(*fit(name, "run"), cwd=folder)
-            assert (outcome.code, outcome.err) == (0, "")
-            made[name] = folder / "run", time.monotonic() - began
+            _, err = one.communicate(timeout=240)
+            assert (one.returncode, err) == (0, "")
+            made[name] = Alone(folder / "run", time.monotonic() - began)
         return made[name]
 
     return run
 
 
 def assert_same(run, other):
-    layers = [str(path.relative_to(other)) for path in other.glob("layers/*/*") if path.name in SAME]
-    for name in [*SAME, *layers]:
+    """Weights, history and metrics, and all that is made of them, of a run and of the runs inside it."""
+    names = sorted(str(path.relative_to(other)) for path in other.rglob("*") if path.name in SAME)
+    assert names
+    assert names == sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.name in SAME)
+    for name in names:
         assert (run / name).read_bytes() == (other / name).read_bytes(), name
+    figures = {path.name: path.read_bytes() for path in (other / "figures").glob("*")}
+    assert {path.name: path.read_bytes() for path in (run / "figures").glob("*")} == figures
+    assert not list(run.rglob("*.part"))
+    assert not list(run.rglob("checkpoint"))
 
 
 def await_file(path, process, seconds=120):
@@ -152,35 +196,85 @@ def await_file(path, process, seconds=120):
         time.sleep(0.01)
 
 
-@configurations("CD with everything", "Gaussian with everything", "layers", "lbfgs", "adam with everything")
-def test_killed_at_random_moments(here, alone, process, name):
-    other, seconds = alone(name)
+def reached(run):
+    """How far a run had come when it was killed."""
+    if not (run / "spec.json").exists():
+        return "before spec.json"
+    if (run / "weights.safetensors").exists():
+        return "at its end"
+    if (run / "features.safetensors").exists():
+        return "while it was measured and drawn"
+    # The last checkpoint of a recipe is that of the arm at hand.
+    return "between checkpoints" if list(run.rglob("state.safetensors")) else "before the first checkpoint"
+
+
+def kill_and_go_on(here, process, name, begin, go_on, other, record_property):
+    """Kill a run KILLS times, each time while it works, and go on; a run that ended before the kill is begun anew."""
     rng = random.Random(name)
-    run, kills = here / "run", 0
+    run, kills = here / "run", collections.Counter()
     while True:
         # What was killed before its spec.json stood is begun again, all else goes on.
-        words = ["resume", "run", *OFTEN] if (run / "spec.json").exists() else fit(name, "run")
-        one = process(*words, cwd=here)
-        try:
-            # From the start of the process to just beyond its end, wherever the run stands by then.
-            _, err = one.communicate(timeout=rng.uniform(0, 1.1) * seconds if kills < KILLS else 240)
-        except subprocess.TimeoutExpired:
-            one.kill()
-            one.communicate()
-            kills += 1
-            continue
+        one = process(*(go_on if (run / "spec.json").exists() else begin), cwd=here)
+        if kills.total() < KILLS:
+            if rng.random() < 0.8:  # most of a short process is the start of Python
+                with contextlib.suppress(AssertionError):
+                    await_file(run / ".lock", one)
+                wait = rng.uniform(0, other.seconds)
+            else:
+                wait = rng.uniform(0, 4)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                one.wait(wait)
+            if one.poll() is None:
+                one.kill()
+                one.communicate()
+                kills[reached(run)] += 1
+                continue
+        _, err = one.communicate(timeout=240)
         assert (one.returncode, err) == (0, ""), err
-        if kills >= KILLS:
+        assert_same(run, other.path)
+        if kills.total() >= KILLS:
             break
-        kills += 1  # it was done before the kill came: the next one hits a finished run
-    assert_same(run, other)
-    assert not list(run.rglob("*.part"))
+        shutil.rmtree(run)
+    record_property("configuration", name)
+    record_property("kills", json.dumps(kills))
+
+
+@configurations(*CONFIGURATIONS, "recipe")
+def test_killed_at_random_moments(here, alone, process, name, record_property):
+    begin = fit(name, "run")
+    kill_and_go_on(here, process, name, begin, ["resume", "run", *OFTEN], alone(name, begin), record_property)
+
+
+@configurations("program")
+def test_programs_killed_at_random_moments(here, alone, program, name, record_property):
+    """A kill before the first checkpoint begins again from spec.json: a program writes one every 30 seconds."""
+    other = alone(name, ["fit"], program)
+    kill_and_go_on(here, program, name, ["fit"], ["resume"], other, record_property)
+
+
+@configurations("PCD", "layers", "lbfgs")
+def test_killed_before_the_first_checkpoint(here, alone, process, finished, name, record_property):
+    seldom = ["--checkpoint-every", "1000", "--quiet"]
+    other = alone(name, fit(name, "run"))
+    run = here / "run"
+    one = process(*fit(name, "run", seldom), cwd=here)
+    history = run / ("layers/layer1/history.jsonl" if name == "layers" else "history.jsonl")
+    await_file(history, one)
+    while len(history.read_bytes().splitlines()) < 3:
+        time.sleep(0.005)
+    one.kill()
+    one.communicate()
+    assert reached(run) == "before the first checkpoint"
+    assert finished("resume", "run", *seldom, cwd=here).code == 0
+    assert_same(run, other.path)
+    record_property("configuration", name)
+    record_property("kills", json.dumps({"before the first checkpoint": 1}))
 
 
 @configurations("PCD", "lbfgs", "sgd")
-def test_killed_between_two_checkpoints(here, alone, process, finished, name):
+def test_killed_between_two_checkpoints(here, alone, process, finished, name, record_property):
     """Always while it trains, which a random moment of a short run may miss."""
-    other, _ = alone(name)
+    other = alone(name, fit(name, "run"))
     rng = random.Random(1)
     run = here / "run"
     words = fit(name, "run")
@@ -193,16 +287,21 @@ def test_killed_between_two_checkpoints(here, alone, process, finished, name):
         time.sleep(rng.uniform(0, 0.2))
         one.send_signal(signal.SIGKILL)
         one.communicate()
+        # Half a line is what a kill within a write leaves; resuming drops it.
+        with open(run / "history.jsonl", "ab") as file:
+            file.write(b'{"epoch": 99, "cost"')
         words = ["resume", "run", *OFTEN]
     assert not (run / "weights.safetensors").exists()
     outcome = finished(*words, cwd=here)
     assert (outcome.code, outcome.err) == (0, "")
-    assert_same(run, other)
+    assert_same(run, other.path)
+    record_property("configuration", name)
+    record_property("kills", json.dumps({"between checkpoints": KILLS}))
 
 
 @configurations("PCD", "lbfgs")
 def test_interrupted_by_hand(here, alone, process, finished, name):
-    other, _ = alone(name)
+    other = alone(name, fit(name, "run"))
     run = here / "a run"
     one = process(*fit(name, "a run"), cwd=here)
     await_file(run / "checkpoint/state.safetensors", one)
@@ -217,19 +316,99 @@ def test_interrupted_by_hand(here, alone, process, finished, name):
     assert not (run / "weights.safetensors").exists()
     assert not (run / ".lock").exists()
     assert finished("resume", "a run", *OFTEN, cwd=here).code == 0
-    assert_same(run, other)
+    assert_same(run, other.path)
+
+
+MOMENTS = 10
+
+
+@pytest.mark.parametrize("command", ["fit", "encode", "report", "show"])
+def test_ctrl_c_at_any_moment(here, process, cli, contents, command):
+    """Also while libraries are loaded: one sentence and exit code 130, or it was done; nothing is half-written."""
+    quick = [DIGITS, "--set", "max_iter=3", "--set", "n_components=8", "--quiet", "--device", "cpu"]
+    words = {
+        "fit": ["fit", *quick, "--out", "new"],
+        "encode": ["encode", "run", DIGITS, "-o", "codes.npy"],
+        "report": ["report", "run"],
+        "show": ["show", "run"],
+    }[command]
+    assert cli("fit", here / DIGITS, *quick[1:], "--out", here / "run").code == 0
+    before = contents(here)
+    began = time.monotonic()
+    assert process(*words, cwd=here).wait() == 0
+    seconds = time.monotonic() - began
+    after = contents(here)
+    assert command == "show" or after.keys() != before.keys() or command == "report"
+    codes = []
+    for moment in range(MOMENTS):
+        shutil.rmtree(here / "new", ignore_errors=True)
+        (here / "codes.npy").unlink(missing_ok=True)
+        one = process(*words, cwd=here)
+        # Before Python has come to our first line, Ctrl-C is Python's own affair.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            one.wait(0.15 + moment / MOMENTS * seconds)
+        one.send_signal(signal.SIGINT)
+        _, err = one.communicate(timeout=60)
+        codes.append(one.returncode)
+        assert one.returncode in (0, 130), (moment, err)
+        assert err == "" if one.returncode == 0 else re.fullmatch(r"rarefire: (interrupted|stopped [^\n]*)\n", err), err
+        left = contents(here)
+        assert {name: left[name] for name in before if left[name] != before[name]} == {}
+        assert not [name for name in left if name.endswith((".part", ".lock"))]
+        assert left.get("codes.npy") in (None, after.get("codes.npy"))
+    assert 130 in codes
 
 
 def test_two_processes_on_one_directory(here, process, finished):
-    first = process(*fit("PCD", "run"), cwd=here)
+    first = process(*(word.replace("n_iter=60", "n_iter=100000") for word in fit("PCD", "run")), cwd=here)
     await_file(here / "run/checkpoint/state.safetensors", first)
-    second = finished("resume", "run", cwd=here)
-    assert second.code == 1
-    assert second.err == "rarefire: another process is working on run; wait for it or choose another directory\n"
+    for words in (["resume", "run"], fit("PCD", "run"), [*fit("PCD", "run"), "--overwrite"]):
+        second = finished(*words, cwd=here)
+        assert second.code in (1, 2)
+        assert second.err.startswith("rarefire: ")
+        assert second.err.count("\n") == 1
+        if words[0] == "resume" or words[-1] == "--overwrite":
+            assert "another process is working on run; wait for it or choose another directory" in second.err
+    assert first.poll() is None
     first.kill()
     first.communicate()
     with RunDirectory(here / "run").locked():
         pass  # the lock went with the process
+
+
+def test_two_processes_started_at_once(here, alone, process):
+    """One gets the directory, the other says so, whichever comes first."""
+    other = alone("PCD", fit("PCD", "run"))
+    both = [process(*fit("PCD", "run"), cwd=here) for _ in range(2)]
+    said = [one.communicate(timeout=240)[1] for one in both]
+    assert sorted(one.returncode for one in both)[0] == 0
+    [(code, refusal)] = [(one.returncode, err) for one, err in zip(both, said, strict=True) if one.returncode]
+    # It came while the other worked, or was so late that the run had begun, or was done.
+    assert code in (1, 2)
+    assert re.fullmatch(r"rarefire: (another process is working on|run holds an? (un)?finished run)[^\n]*\n", refusal)
+    assert_same(here / "run", other.path)
+
+
+def test_a_directory_that_holds_another_run(here, cli, contents):
+    """Also one that holds something else."""
+    quick = ["--set", "max_iter=1", "--set", "n_components=3", "--quiet", "--out"]
+    for name in ("run", "files"):
+        (here / name).mkdir()
+    (here / "files/notes.txt").write_text("mine")
+    assert cli("fit", here / DIGITS, *quick, here / "run").code == 0
+    before = contents(here)
+    for words, reason in (
+        (["fit", here / DIGITS, *quick, here / "run"], "holds a finished run; choose another directory, or replace it"),
+        (["run", "lines", "--quiet", "--out", here / "run"], "holds a finished run; choose another directory"),
+        (["fit", here / DIGITS, *quick, here / "files"], "holds files that belong to no run"),
+        (["fit", here / DIGITS, *quick, here / "files", "--overwrite"], "holds files that belong to no run"),
+        (["fit", here / DIGITS, *quick, here / "files/notes.txt"], "is a file; give the run a directory"),
+    ):
+        outcome = cli(*words)
+        assert outcome.code == 2
+        assert reason in outcome.err
+        assert outcome.err.count("\n") == 1
+        assert contents(here) == before
 
 
 @pytest.fixture
@@ -297,6 +476,69 @@ def test_a_disk_that_fills_up_while_training(full, tmp_path, cli):
     assert cli("resume", moved, "--quiet").code == 0
     assert cli("fit", tmp_path / "x.npy", *words, "--quiet", "--out", tmp_path / "alone").code == 0
     assert_same(moved, tmp_path / "alone")
+
+
+@pytest.mark.parametrize("room", [0, 1, 3, 10, 30, 100, 200, 300])
+def test_a_disk_with_so_much_room(full, tmp_path, cli, contents, room):
+    """Whatever file does not fit: an earlier run is whole, and the new one is complete or goes on elsewhere."""
+    disk, fill = full
+    np.save(tmp_path / "x.npy", (np.random.default_rng(0).random((200, 30)) > 0.5).astype(np.float32))
+    quick = [
+        tmp_path / "x.npy",
+        "--set",
+        "max_iter=3",
+        "--set",
+        "n_components=8",
+        "--device",
+        "cpu",
+        "--quiet",
+        "--out",
+    ]
+    assert cli("fit", *quick, disk / "old").code == 0
+    old = contents(disk / "old")
+    (disk / "room").write_bytes(b"x" * 1024 * room)
+    fill()
+    (disk / "room").unlink()
+    outcome = cli("fit", *quick, disk / "new")
+    assert contents(disk / "old") == old
+    assert not list(disk.rglob("*.part"))
+    if outcome.code == 0:
+        assert_same(disk / "new", disk / "old")
+        return
+    failed(outcome, "No space left on device", "new")
+    if (disk / "new").exists():
+        assert not (disk / "new/weights.safetensors").exists()
+        moved = shutil.copytree(disk / "new", tmp_path / "moved")
+        assert cli("resume", moved, "--quiet").code == 0
+        assert_same(moved, disk / "old")
+
+
+def test_a_quota_on_the_size_of_files(tmp_path, process, cli, contents):
+    """What a file may hold is limited, as by a quota; needs no right to mount anything."""
+    np.save(tmp_path / "x.npy", (np.random.default_rng(0).random((3000, 30)) > 0.5).astype(np.float32))
+    quick = ["fit", "x.npy", "--set", "max_iter=2", "--set", "n_components=40", "--device", "cpu", "--quiet", "--out"]
+    assert process(*quick, "run", cwd=tmp_path).wait() == 0
+    assert process("encode", "run", "x.npy", "-o", "codes.npy", cwd=tmp_path).wait() == 0
+    before = contents(tmp_path)
+    size = 20_000
+    assert all(len(before[name]) > size for name in ("codes.npy", "run/report.html"))
+    for words, name in (
+        (["encode", "run", "x.npy", "-o", "codes.npy"], "codes.npy"),
+        (["report", "run"], "run/report.html"),
+        ([*quick, "new"], "new"),
+    ):
+        one = process(*words, cwd=tmp_path, largest_file=size)
+        _, err = one.communicate(timeout=60)
+        assert one.returncode == 1
+        assert re.fullmatch(rf"rarefire: {re.escape(name)}[^\n]* cannot be written \(File too large\)[^\n]*\n", err), (
+            err
+        )
+        after = contents(tmp_path)
+        assert {name: after[name] for name in before} == before
+        assert not [name for name in after if name.endswith(".part")]
+    assert not (tmp_path / "new/weights.safetensors").exists()
+    assert process("resume", "new", cwd=tmp_path).wait() == 0
+    assert_same(tmp_path / "new", tmp_path / "run")
 
 
 def test_a_read_only_file_system(full, tmp_path, cli, contents):

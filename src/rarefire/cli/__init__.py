@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import os
+import signal
 import sys
+from collections.abc import Iterator
+from typing import Any
+
+
+class _CtrlC(KeyboardInterrupt):
+    """A KeyboardInterrupt by another name: where that one passes through exec(), Python ends by the signal itself."""
 
 
 def main() -> None:
     """Run the command line; exit codes are 0, 1 (failure), 2 (bad input or usage), 130 (interrupted)."""
     from rarefire.errors import InputError, Interrupted, RunError
 
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)  # all is done by then
     try:
-        from rarefire.cli.app import app
+        with _ctrl_c_raises():
+            from rarefire.cli.app import app
 
-        app(prog_name="rarefire")
+            app(prog_name="rarefire")
     except InputError as error:
         _say(error, 2)
     except Interrupted as error:
@@ -30,6 +42,45 @@ def main() -> None:
         if end.code == 130:  # typer turns Ctrl-C into this without a word
             _say("interrupted", 130)
         raise
+    except Exception as error:
+        if not _was_interrupted(error):
+            raise
+        _say("interrupted", 130)
+
+
+@contextlib.contextmanager
+def _ctrl_c_raises() -> Iterator[None]:
+    """Ctrl-C as :class:`_CtrlC`, where it would be a KeyboardInterrupt; within an import it ends the process.
+
+    Nothing is under way while libraries are loaded, and code in C++ that they run then would end in a crash.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:
+        yield
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        while frame is not None:
+            if frame.f_code.co_filename.startswith("<frozen importlib"):
+                os.write(2, b"rarefire: interrupted\n")
+                os._exit(130)
+            frame = frame.f_back
+        raise _CtrlC
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether an exception is what became of Ctrl-C, as when it falls into the definition of a class."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _say(message: object, code: int) -> None:
