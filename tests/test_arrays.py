@@ -175,7 +175,7 @@ def test_npz_sparse_that_cannot_be_used(tmp_path):
     write_csr(path, one[:0], np.array([], int), np.array([0]), (0, 3))
     refused(lambda: load_npz(path), "(0, 3)")
     np.savez(path, format=b"coo", shape=(10**12, 3), data=one, row=[1], col=[1])
-    refused(lambda: load_npz(path), "8000000000000 bytes")
+    refused(lambda: load_npz(path), "8000000000016 bytes")
     np.savez(path, format=b"csr", shape=(2, 3))
     refused(lambda: load_npz(path), "cannot be read")
     sp.save_npz(path, sp.csr_array(np.eye(3)))
@@ -330,7 +330,7 @@ def test_csv_columns_by_name(tmp_path):
         ("a,b\n1,2\n3,x\n", ["line 3, column 'b'", "'x'"]),
         ("1,2\n\n3,\n", ["line 3, column 'column 2'", "empty cell"]),
         ("a,b\n1,2\nnan,4\n", ["line 3, column 'a'", "nan"]),
-        ("a,b\n1,2\n3,1e999\n", ["line 3, column 'b'", "inf"]),
+        ("a,b\n1,2\n3,1e999\n", ["line 3, column 'b'", "'1e999'"]),
         ("a,b\n1,2\n3\n", ["line 3 has 1 cells where line 1 has 2"]),
         ("a,b\n1,2\n3,4,5\n", ["line 3 has 3 cells"]),
         ("a,b\n", ["no rows"]),

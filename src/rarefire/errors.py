@@ -1,4 +1,4 @@
-"""The errors a user can cause, each one sentence: what was wrong, where, and what to do."""
+"""The errors a user can cause, each one sentence: what was wrong, where, and what to do; and texts fit for one."""
 
 
 class InputError(ValueError):
@@ -15,3 +15,8 @@ class RunError(RuntimeError):
 
 class Interrupted(RunError):
     """A run that was asked to stop and left a checkpoint; the command line exits with code 130."""
+
+
+def printable(text: str) -> str:
+    """A text on one line: line ends, codes and what else no screen shows are written as Python escapes them."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import itertools
+import stat
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from rarefire.component import nearest
 from rarefire.data.source import ArraySource, Source
 from rarefire.errors import InputError
 
@@ -36,10 +39,13 @@ def reading(path: Path, kind: str) -> Iterator[None]:
     Raises
     ------
     InputError
-        If the file is empty, or cannot be read as ``kind``.
+        If it is no file (a folder, a pipe, a device), is empty, or cannot be read as ``kind``.
     """
     try:
-        if path.stat().st_size == 0:
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):
+            raise InputError(f"{path} is no file, so it cannot be read as {kind}; save what it gives to a file")
+        if about.st_size == 0:
             raise InputError(f"{path} is empty; give a file with data")
         yield
     except InputError:
@@ -55,19 +61,29 @@ def shown(text: str) -> str:
     return plain if len(plain) <= 40 else f"{plain[:40]}..."
 
 
-def check_expansion(path: Path, claimed: int) -> None:
+def alike(name: str, names: Iterable[str]) -> str:
+    """A sentence's end that names the one of a file's names most like this one, as :func:`nearest`, among the first."""
+    return nearest(name, [n for n in itertools.islice(names, 1000) if len(n) <= 40])
+
+
+def brief(number: int) -> str:
+    """A number that a file claims, which may be anything, with few digits."""
+    return str(number) if abs(number) < 2**64 else "over 2**64" if number > 0 else "under -2**64"
+
+
+def check_expansion(path: Path, claimed: int, size: int | None = None) -> None:
     """Refuse a compressed file that would take memory out of proportion to its own size.
 
-    Up to 64 MiB pass always, and up to 200 times the size of the file.
+    Up to 64 MiB pass always, and up to 200 times the size of the file; ``size`` is that of the files in a folder.
 
     Raises
     ------
     InputError
         If ``claimed`` bytes are more than that.
     """
-    if claimed > max(ALWAYS_ALLOWED, MAX_EXPANSION * path.stat().st_size):
+    if claimed > max(ALWAYS_ALLOWED, MAX_EXPANSION * (path.stat().st_size if size is None else size)):
         raise InputError(
-            f"{path} would take at least {claimed} bytes in memory, over {MAX_EXPANSION} times its size; "
+            f"{path} would take at least {brief(claimed)} bytes in memory, over {MAX_EXPANSION} times its size; "
             "if you trust it, unpack it and give the unpacked file"
         )
 

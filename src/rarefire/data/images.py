@@ -5,19 +5,26 @@ And what is done to an image before patches are cut from it: halving, and whiten
 
 from __future__ import annotations
 
+import logging
+import math
+import mmap
+import os
 import struct
+import sys
+import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from scipy.fft import dctn, idctn
 
+from rarefire.data.checks import check_expansion
 from rarefire.data.source import ArraySource, Description, Source
 from rarefire.errors import InputError
 from rarefire.random import Generator
@@ -30,6 +37,13 @@ _UNREADABLE = (
     OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, SyntaxError, ArithmeticError,
     RuntimeError, MemoryError, struct.error,
 )  # fmt: skip
+# Pillow logs of damaged files what it then raises as well; without a handler that would go to standard error.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+# There is one for all threads of a process.
+_STANDARD_ERROR = threading.Lock()
+# What Pillow needs for a pixel, where it is not four.
+_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}
 _SCALES = {np.dtype(np.uint8): 1 / 255, np.dtype(np.uint16): 1 / 65535}
 
 
@@ -39,43 +53,52 @@ def image_files(folder: Path) -> list[Path]:
     Raises
     ------
     InputError
-        If the folder cannot be read or holds no image.
+        If the folder cannot be read, holds no image, or one that is a broken link, a pipe or a device.
     """
     try:
         entries = sorted(folder.iterdir())
+        named = [e for e in entries if e.suffix.lower() in SUFFIXES and not e.name.startswith(".") and not e.is_dir()]
+        unusable = [e for e in named if not e.is_file()]
     except OSError as error:
         raise InputError(f"{folder} cannot be read as a folder ({error.strerror}); check the path") from error
-    found = [e for e in entries if e.suffix.lower() in SUFFIXES and not e.name.startswith(".") and e.is_file()]
-    if not found:
+    if unusable:
+        raise InputError(f"{unusable[0]} is no file, or a link to none; take it out of the folder")
+    if not named:
         raise InputError(
             f"there are no images directly in the folder {folder}; put {', '.join(SUFFIXES)} files into it"
         )
-    return found
+    return named
 
 
 def read_image(path: Path, grey: bool = True) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """The pixels of an image file, of shape (height, width), or (height, width, 3) unless ``grey``.
 
     Colour becomes grey by Pillow's weights (0.299 red, 0.587 green, 0.114 blue). Grey images of 16 bits keep
-    them all; in other modes Pillow delivers 8 bits. Transparency and the orientation that a camera noted are
-    ignored, and of several frames the first is read.
+    them all; in other modes Pillow delivers 8 bits. Transparency is ignored, and so is the orientation that a camera
+    noted, but in a TIFF file, which Pillow turns. Of several frames the first is read.
 
     Raises
     ------
     InputError
-        If the file is damaged, is larger than Pillow takes for safe, or holds more than 16 bits a pixel
-        and channel.
+        If the file is damaged, has more pixels than Pillow takes for safe or than are in proportion to its
+        size, or holds more than 16 bits a pixel and channel.
     """
     with _opened(path) as image:
-        if not image.mode.startswith(("I", "F")):
-            return np.asarray(image.convert("L" if grey else "RGB"))
-        values = np.asarray(image)
+        size, mode = image.size, "L" if grey else "RGB"
+        with _silent() if image.format == "TIFF" and sys.__stderr__ is not None else nullcontext():
+            image.load()
+        deep = image.mode.startswith(("I", "F"))
+        values = np.asarray(image if deep or image.mode == mode else image.convert(mode))
+        if values.shape[1::-1] != size:
+            raise ValueError("its pixels are not of the size that its header claims")
+    if not deep:
+        return values
     if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:
         raise InputError(
             f"{path} holds more than 16 bits a pixel; save the images with 8 or 16 bits, or as one .npy array"
         )
-    deep = values.astype(np.uint16)
-    return deep if grey else np.repeat(deep[:, :, None], 3, axis=2)
+    levels = values.astype(np.uint16)
+    return levels if grey else np.repeat(levels[:, :, None], 3, axis=2)
 
 
 def grey_images(where: Path | str | None = None) -> list[NDArray[np.float64]]:
@@ -103,7 +126,9 @@ def grey_images(where: Path | str | None = None) -> list[NDArray[np.float64]]:
 
         pixels = [np.asarray(Image.fromarray(image).convert("L")) for image in load_sample_images().images]
     else:
-        pixels = [read_image(path) for path in image_files(Path(where))]
+        files = image_files(Path(where))
+        _check_total(files, sum(8 * height * width for height, width, _ in map(_header, files)))
+        pixels = [read_image(path) for path in files]
     return [image * _SCALES[image.dtype] for image in pixels]
 
 
@@ -191,24 +216,26 @@ def load_folder(folder: Path | str, grey: bool = True) -> Source:
     Raises
     ------
     InputError
-        If there is no image, two differ in size (the message names the first two), or one cannot be read.
+        If there is no image, two differ in size (the message names the first two), one cannot be read, or all
+        together would take memory out of proportion to their files.
     """
     folder = Path(folder)
     files = image_files(folder)
-    shapes, deep = [], False
-    for path in files:
-        with _opened(path) as image:
-            shapes.append((image.height, image.width))
-            deep = deep or image.mode.startswith("I")
-        if shapes[-1] != shapes[0]:
+    height, width, deep = _header(files[0])
+    for path in files[1:]:
+        *size, deeper = _header(path)
+        deep = deep or deeper
+        if size != [height, width]:
             raise InputError(
-                f"the images of {folder} differ in size: {files[0].name} is {_size(shapes[0])} and "
-                f"{path.name} is {_size(shapes[-1])}; use --patch N for patches of N by N pixels, or make "
+                f"the images of {folder} differ in size: {files[0].name} is {_size((height, width))} and "
+                f"{path.name} is {_size(size)}; use --patch N for patches of N by N pixels, or make "
                 "them all one size"
             )
-    shape = shapes[0] if grey else (*shapes[0], 3)
+    shape = (height, width) if grey else (height, width, 3)
     dtype = np.dtype(np.uint16 if deep else np.uint8)
-    values = np.empty((len(files), int(np.prod(shape))), dtype)
+    # As bytes all of them, and one row as floats.
+    _check_total(files, math.prod(shape) * max(len(files) * dtype.itemsize, 8))
+    values = np.empty((len(files), math.prod(shape)), dtype)
     for row, path in zip(values, files, strict=True):
         pixels = read_image(path, grey).ravel()
         row[:] = pixels if pixels.dtype == dtype else pixels.astype(dtype) * 257
@@ -229,8 +256,7 @@ def load_patches(folder: Path | str, side: int, n_patches: int, generator: Gener
     files = image_files(folder)
     sizes = []
     for path in files:
-        with _opened(path) as image:
-            sizes.append((image.height, image.width))
+        sizes.append(_header(path)[:2])
         if side > min(sizes[-1]):
             raise InputError(
                 f"{path} is {_size(sizes[-1])}, too small for patches of {side} by {side} pixels; "
@@ -319,15 +345,67 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_FORMATS) as image:
+            _check_canvas(path)
+            # Mapped, for a file would be asked for as many bytes as one of its fields claims, and set them aside.
+            with (
+                path.open("rb") as stream,
+                mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content,
+                Image.open(cast(IO[bytes], content), formats=_FORMATS) as image,
+            ):
+                # Each row has a pointer as well.
+                check_expansion(path, image.height * (8 + image.width * _BYTES.get(image.mode, 4)))
                 yield image
     except InputError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(f"{path} claims more pixels than is safe to unpack; cut it into smaller images") from error
+    except UnidentifiedImageError as error:
+        raise InputError(
+            f"{path} is of none of the formats that are read ({', '.join(_FORMATS)}), or is damaged where it begins; "
+            "replace it or take it away"
+        ) from error
     except _UNREADABLE as error:
         reason = " ".join(str(error).split()).rstrip(".")[:200] or type(error).__name__
         raise InputError(f"{path} cannot be read as an image ({reason}); replace it or take it away") from error
+
+
+def _check_canvas(path: Path) -> None:
+    """Pillow's reader of WebP makes two pictures of the size that the file claims before it says what that is."""
+    with path.open("rb") as stream:
+        head = stream.read(30)
+    if head[8:12] != b"WEBP" or len(head) < 30:
+        return
+    if head[12:16] == b"VP8X":
+        width, height = (1 + int.from_bytes(head[at : at + 3], "little") for at in (24, 27))
+    elif head[12:16] == b"VP8L":
+        bits = int.from_bytes(head[21:25], "little")
+        width, height = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    else:
+        width, height = (int.from_bytes(head[at : at + 2], "little") & 0x3FFF for at in (26, 28))
+    check_expansion(path, 4 * width * height)
+
+
+def _header(path: Path) -> tuple[int, int, bool]:
+    """Height, width, and whether it has 16 bits; no pixel is read."""
+    with _opened(path) as image:
+        return image.height, image.width, image.mode.startswith("I")
+
+
+def _check_total(files: Sequence[Path], claimed: int) -> None:
+    check_expansion(files[0].parent, claimed, sum(path.stat().st_size for path in files))
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    # libtiff tells standard error, in its own words, what it tells Pillow as well.
+    with _STANDARD_ERROR, open(os.devnull, "wb") as sink:
+        kept = os.dup(2)
+        try:
+            os.dup2(sink.fileno(), 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _image_size(image: NDArray[Any], dimensions: tuple[int, ...], least: int = 1) -> tuple[int, int]:
@@ -346,5 +424,5 @@ def _of_patches(name: str, side: int) -> Description:
     return Description(name, "image", (side, side), notes=notes)
 
 
-def _size(shape: tuple[int, int]) -> str:
+def _size(shape: Sequence[int]) -> str:
     return f"{shape[1]}×{shape[0]} pixels"

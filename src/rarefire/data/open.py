@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from rarefire.data.images import SUFFIXES, cut_patches, grey_images, load_folder
 from rarefire.data.source import Source
 from rarefire.data.tables import load_csv
 from rarefire.data.text import load_text
-from rarefire.errors import InputError
+from rarefire.errors import InputError, printable
 from rarefire.random import Generator
 
 N_PATCHES = 10000
@@ -62,15 +63,24 @@ def open_source(
     InputError
         If there is no such dataset or path, it cannot be read, or an option does not apply to it.
     """
+    with _in_one_line():
+        return _open(where, patch, column, seed, vocabulary)
+
+
+def _open(where: str, patch: int | None, column: str | None, seed: int, vocabulary: Sequence[str] | None) -> Source:
+    try:
+        str.encode(where)
+    except UnicodeEncodeError:
+        raise InputError(f"the name '{where}' is not in UTF-8, so no run could record it; rename the file") from None
     if patch is not None and patch < 1:
-        raise InputError(f"--patch {patch} must be at least 1")
+        raise InputError(f"--patch {patch} cuts no patches; give a side of at least 1")
     if (cls := _named(where)) is not None:
         return _dataset(cls, patch, column, seed, vocabulary)
     if not where or not os.path.exists(where):
         names = sorted(cls.name for cls in members(Dataset))
         raise InputError(
-            f"'{where}' is no file or folder that exists, and no dataset (there are: "
-            f"{', '.join(names)}){nearest(where, names)}"
+            f"'{where[:200]}' is no file or folder that exists, and no dataset{nearest(where, names)}; "
+            f"give a path, or one of these: {', '.join(names)}"
         )
     if batches := batch_files(where):
         _refuse(where, column=column)
@@ -105,12 +115,24 @@ def grey_pictures(where: str | None = None) -> list[NDArray[np.float64]]:
     """
     if where is None:
         return grey_images()
-    cls = _named(where)
-    if cls is not None and cls.photographs:
-        return _images(cls().open())
-    if batches := batch_files(where):
-        return _images(load_batches(batches, Path(where).name))
-    return grey_images(where)
+    with _in_one_line():
+        cls = _named(where)
+        if cls is not None and cls.photographs:
+            return _images(cls().open())
+        if batches := batch_files(where):
+            return _images(load_batches(batches, Path(where).name))
+        return grey_images(where)
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    # Names of files, and names in them, may hold line ends and codes that a terminal obeys.
+    try:
+        yield
+    except InputError as error:
+        if str(error).isprintable():
+            raise
+        raise type(error)(printable(str(error))) from error
 
 
 def _images(source: Source) -> list[NDArray[np.float64]]:
@@ -157,7 +179,7 @@ def _file(path: Path, patch: int | None, column: str | None, vocabulary: Sequenc
         return load_text(path, vocabulary)
     if name.endswith(SUFFIXES):
         raise InputError(f"{path} is one image; give the folder that holds it, with --patch N for patches of it")
-    raise InputError(f"{path} is of no kind that can be read; these are {SUPPORTED}")
+    raise InputError(f"{path} is of no kind that can be read; give one of these: {SUPPORTED}")
 
 
 def _refuse(where: str, *, patch: int | None = None, column: str | None = None) -> None:

@@ -13,6 +13,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from rarefire.errors import printable
+
 
 @dataclass(frozen=True)
 class Description:
@@ -21,7 +23,7 @@ class Description:
     Parameters
     ----------
     name : str
-        A dataset's name or a path, as the user gave it.
+        A dataset's name, or that of a file; what a page or a message cannot show of it is escaped.
     kind : {"image", "words", "named", "plain"}
         What one row is: an image of ``shape``, a document with a column for each word, a row of named columns, or
         a plain vector.
@@ -38,6 +40,9 @@ class Description:
     shape: tuple[int, ...] | None = None
     feature_names: tuple[str, ...] | None = None
     notes: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", printable(self.name))
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -149,15 +154,26 @@ class ArraySource(Source):
         block = self.array[index]
         if sp.issparse(block):
             block = block.toarray()
-        block = np.asarray(block).astype(self.dtype.newbyteorder("="), copy=False)
-        return block if self.scale == 1.0 else block * self.dtype.type(self.scale)
+        native = self.dtype.newbyteorder("=")
+        if self.scale == 1.0:
+            return np.asarray(block).astype(native, copy=False)
+        return np.multiply(block, native.type(self.scale), dtype=native)
 
     @cached_property
     def fingerprint(self) -> str:
         """``"sha256:..."`` of shape, type and content."""
         digest = hashlib.sha256(f"{self.shape} {self.dtype.name}".encode())
-        for block in self.batches():
-            digest.update(np.ascontiguousarray(block).tobytes())
+        if sp.issparse(self.array):
+            # Not of dense rows, for then a few values among many zeros would take as long as all of them.
+            for start in range(0, self.shape[0], 2**16):
+                block = self.array[start : start + 2**16].astype(self.dtype)
+                block.sum_duplicates()
+                block.eliminate_zeros()
+                for part in (block.indptr.astype(np.int64), block.indices.astype(np.int64), block.data):
+                    digest.update(part.tobytes())
+        else:
+            for block in self.batches():
+                digest.update(np.ascontiguousarray(block).tobytes())
         return f"sha256:{digest.hexdigest()}"
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import itertools
+import math
+import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from rarefire.component import nearest
-from rarefire.data.checks import reading, shown
+from rarefire.data.checks import LARGEST_EXACT, alike, reading, shown
 from rarefire.data.source import ArraySource, Description, Source
 from rarefire.data.text import text_lines, text_source
 from rarefire.errors import InputError
@@ -23,6 +24,8 @@ FIRST_ROWS = 100
 
 _LONGEST_CELL = 2**31 - 1
 """The most that csv's own limit on a cell can be on every system."""
+
+_WHOLE = re.compile(r"[+-]?\d+")
 
 _Row = tuple[int, list[str]]
 
@@ -50,18 +53,18 @@ def load_csv(path: Path | str, column: str | None = None, vocabulary: Sequence[s
     Raises
     ------
     InputError
-        If a cell is no finite number or a line has too few or too many cells (the message names file, line
-        and column), if the first line mixes names and numbers, if a named column is missing or there twice,
-        if texts are read with other columns, if there are no rows, or no word in enough texts.
+        If a cell is no finite number or an integer that float64 would round, or a line has too few or too many cells
+        (the message names file, line and column), if the first line mixes names and numbers, if a named column is
+        missing or there twice, if texts are read with other columns, if there are no rows, or no word in enough texts.
     """
     path = Path(path)
-    with _table(path, column) as (labels, named, picked, rows):
+    with _table(path, column) as (names, picked, rows):
         if column is not None and len(picked) == 1:
             head = list(itertools.islice(rows, FIRST_ROWS))
             rows = itertools.chain(head, rows)
             if _are_texts(row[picked[0]] for _, row in head):
                 return text_source((row[picked[0]] for _, row in rows), path, vocabulary)
-        return _numbers(path, labels, named, picked, rows)
+        return _numbers(path, names, picked, rows)
 
 
 def text_columns(path: Path, names: Sequence[str]) -> list[tuple[str, ...]]:
@@ -72,19 +75,19 @@ def text_columns(path: Path, names: Sequence[str]) -> list[tuple[str, ...]]:
     InputError
         If the file is broken, or a column is missing or there twice.
     """
-    with _table(path, ",".join(names)) as (_, _, picked, rows):
+    with _table(path, ",".join(names)) as (_, picked, rows):
         return [tuple(row[i] for i in picked) for _, row in rows]
 
 
 @contextmanager
-def _table(path: Path, column: str | None) -> Iterator[tuple[list[str], bool, list[int], Iterator[_Row]]]:
-    """What the columns are called, whether by a header, which of them are read, and the rows."""
+def _table(path: Path, column: str | None) -> Iterator[tuple[list[str] | None, Sequence[int], Iterator[_Row]]]:
+    """What a header calls the columns, if there is one, which of them are read, and the rows."""
     with reading(path, "a CSV file"), _long_cells(column is not None), text_lines(path) as lines:
         table = csv.reader(lines, strict=True)
         first = next((row for row in table if row), [])
         names = _header(path, first, table.line_num, column is not None)
-        labels = names or [f"column {i + 1}" for i in range(len(first))]
-        yield labels, names is not None, _pick(path, labels, column), _rows(path, table, first, names is not None)
+        picked = range(len(first)) if column is None else _pick(path, names or [], column)
+        yield names, picked, _rows(path, table, first, names is not None)
 
 
 def _rows(path: Path, table: Any, first: list[str], header: bool) -> Iterator[_Row]:
@@ -101,24 +104,27 @@ def _rows(path: Path, table: Any, first: list[str], header: bool) -> Iterator[_R
         yield table.line_num, row
 
 
-def _numbers(path: Path, labels: list[str], named: bool, picked: list[int], rows: Iterator[_Row]) -> Source:
-    values, line_of_row = array("d"), array("q")
+def _numbers(path: Path, names: list[str] | None, picked: Sequence[int], rows: Iterator[_Row]) -> Source:
+    values, n_rows = array("d"), 0
     for line, row in rows:
+        cells = row if isinstance(picked, range) else [row[i] for i in picked]
         try:
-            values.extend([float(row[i]) for i in picked])
+            numbers = array("d", map(float, cells))
+            # Rarely so, and then looked at cell by cell.
+            doubtful = not all(-LARGEST_EXACT < n < LARGEST_EXACT for n in numbers) or "_" in "".join(cells)
         except ValueError:
-            bad = next(i for i in picked if not _is_number(row[i]))
-            raise _bad_cell(path, line, labels[bad], row[bad]) from None
-        line_of_row.append(line)
-    if not picked or not line_of_row:
+            doubtful = True
+        if doubtful:
+            for i, cell in zip(picked, cells, strict=True):
+                _check_cell(path, line, _label(names, i), cell)
+        values.extend(numbers)
+        n_rows += 1
+    if not picked or not n_rows:
         raise InputError(f"{path} has no rows below its header; give at least one")
-    matrix = np.frombuffer(values, dtype=np.float64).reshape(len(line_of_row), len(picked))
-    for row_number, entry in np.argwhere(~np.isfinite(matrix))[:1]:
-        cell = str(matrix[row_number, entry])
-        raise _bad_cell(path, line_of_row[row_number], labels[picked[entry]], cell)
-    if not named:
+    matrix = np.frombuffer(values, dtype=np.float64).reshape(n_rows, len(picked))
+    if names is None:
         return ArraySource(matrix, Description(path.name))
-    return ArraySource(matrix, Description(path.name, "named", feature_names=tuple(labels[i] for i in picked)))
+    return ArraySource(matrix, Description(path.name, "named", feature_names=tuple(names[i] for i in picked)))
 
 
 def _are_texts(cells: Iterable[str]) -> bool:
@@ -140,7 +146,7 @@ def _long_cells(wanted: bool) -> Iterator[None]:
 
 def _header(path: Path, first: list[str], line: int, wanted: bool) -> list[str] | None:
     """The names in the first line, or None when it holds numbers."""
-    numeric = [_is_number(cell) and "_" not in cell for cell in first]
+    numeric = [_is_number(cell) for cell in first]
     if all(numeric) and not wanted:
         return None
     if any(numeric) and not wanted:
@@ -152,31 +158,44 @@ def _header(path: Path, first: list[str], line: int, wanted: bool) -> list[str] 
     return [cell.strip() or f"column {i + 1}" for i, cell in enumerate(first)]
 
 
-def _pick(path: Path, labels: list[str], column: str | None) -> list[int]:
+def _pick(path: Path, names: list[str], column: str) -> list[int]:
     """The indices of the columns to read."""
-    if column is None:
-        return list(range(len(labels)))
     picked = []
     for name in (part.strip() for part in column.split(",")):
-        if labels.count(name) != 1:
-            there = ", ".join(map(shown, labels[:20])) + (", ..." if len(labels) > 20 else "")
-            fault = "has no column" if name not in labels else f"has {labels.count(name)} columns named"
-            raise InputError(f"{path} {fault} '{name}' (there are: {there}){nearest(name, labels)}")
-        picked.append(labels.index(name))
+        if names.count(name) != 1:
+            there = ", ".join(map(shown, names[:20])) + (", ..." if len(names) > 20 else "")
+            fault = "has no column" if name not in names else f"has {names.count(name)} columns named"
+            meant = alike(name, (n for n in names if n != name))
+            raise InputError(
+                f"{path} {fault} '{shown(name)}'{meant}; name one that is there once ({there or 'none'}) with --column"
+            )
+        picked.append(names.index(name))
     return picked
 
 
+def _label(names: list[str] | None, number: int) -> str:
+    return names[number] if names else f"column {number + 1}"
+
+
 def _is_number(cell: str) -> bool:
+    # What float() takes besides, 1_000, is a name or a code in a table.
     try:
         float(cell)
     except ValueError:
         return False
-    return True
+    return "_" not in cell
 
 
-def _bad_cell(path: Path, line: int, label: str, cell: str) -> InputError:
-    what = f"the cell '{shown(cell)}'" if cell.strip() else "an empty cell"
-    return InputError(
-        f"{path}, line {line}, column '{shown(label)}': {what} is no finite number; "
-        "correct it, or choose columns with --column (a column of texts on its own)"
-    )
+def _check_cell(path: Path, line: int, label: str, cell: str) -> None:
+    where = f"{path}, line {line}, column '{shown(label)}'"
+    if not _is_number(cell) or not math.isfinite(float(cell)):
+        what = f"the cell '{shown(cell)}'" if cell.strip() else "an empty cell"
+        raise InputError(
+            f"{where}: {what} is no finite number; "
+            "correct it, or choose columns with --column (a column of texts on its own)"
+        )
+    if _WHOLE.fullmatch(cell.strip()) and int(cell) != float(cell):
+        raise InputError(
+            f"{where}: the integer {shown(cell.strip())} is too large to be held exactly; "
+            "write it as a float, with a point, or choose other columns with --column"
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ import scipy.sparse as sp
 from rarefire.data.checks import check_expansion, reading
 from rarefire.data.source import ArraySource, Description, Source
 from rarefire.errors import InputError
+
+_WORD = re.compile(r"\b\w\w+\b")
 
 #: Words that are kept at the most: weights are dense, and each word costs one for every unit.
 MAX_FEATURES = 20_000
@@ -78,9 +81,6 @@ def bag_of_words(
     >>> matrix.toarray().tolist()
     [[1, 1, 1, 0], [0, 0, 1, 1]]
     """
-    # Imported here because it takes a second, and most sources are no texts.
-    from sklearn.feature_extraction.text import CountVectorizer
-
     if (min_df is not None and min_df < 1) or not 0 < max_df <= 1 or max_features < 1:
         raise InputError(
             f"min_df={min_df}, max_df={max_df}, max_features={max_features} cannot all be; give whole numbers of "
@@ -89,13 +89,12 @@ def bag_of_words(
     place = {word: number for number, word in enumerate(vocabulary or ())}
     if vocabulary is not None and not 0 < len(vocabulary) == len(place):
         raise InputError(f"the vocabulary of {len(vocabulary)} words is empty or names a word twice; name each once")
-    words_of = CountVectorizer().build_analyzer()
     columns, ends = array("i"), array("q", [0])
     for document in documents:
         if vocabulary is None:
-            columns.extend({place.setdefault(word, len(place)) for word in words_of(document)})
+            columns.extend({place.setdefault(word, len(place)) for word in _words(document)})
         else:
-            columns.extend({place[word] for word in words_of(document) if word in place})
+            columns.extend({place[word] for word in _words(document) if word in place})
         ends.append(len(columns))
     n_documents = len(ends) - 1
     if n_documents == 0:
@@ -126,6 +125,11 @@ def bag_of_words(
         matrix, words = matrix[:, np.asarray(kept, matrix.indices.dtype)], [words[word] for word in kept]
     matrix.sort_indices()
     return matrix, tuple(words)
+
+
+def _words(document: str) -> Iterator[str]:
+    # One at a time: a long document has many, and most of them stand in it more than once.
+    return (match[0] for match in _WORD.finditer(document.lower()))
 
 
 def least_documents(n_documents: int) -> int:
@@ -228,7 +232,8 @@ class _Bounded(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         piece = self.stream.read(len(buffer))
         self.count += len(piece)
-        check_expansion(self.path, self.count)
+        # A letter takes up to four bytes, and a number of one digit, with its comma, eight.
+        check_expansion(self.path, 4 * self.count)
         buffer[: len(piece)] = piece
         return len(piece)
 
