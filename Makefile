@@ -6,7 +6,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint slow check reproduce clean
+.PHONY: help setup demo test lint slow check reproduce reliability clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,8 +34,12 @@ slow: setup  ## killed processes, browsers, long fits, blocks of the documentati
 
 check: lint test slow  ## all that must pass before a change lands
 
-reproduce: setup  ## run every recipe and write docs/results.md (about five hours; docs/results.md says how long each took)
+reproduce: setup reliability  ## run every recipe and write docs/results.md (about five hours; docs/results.md says how long each took)
 	$(ONE_THREAD) $(BIN)/python tools/reproduce.py
+
+reliability: setup  ## fuzz, kill, cover and mutate, and write docs/reliability.md (about three hours)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[mutation]'
+	$(BIN)/python tools/reliability.py
 
 clean:  ## remove what was built, not runs/
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info

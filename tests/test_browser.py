@@ -9,7 +9,7 @@ import scipy.sparse as sp
 
 from rarefire.data.source import ArraySource, Description
 from rarefire.features import feature_table
-from rarefire.report import Page, build_page
+from rarefire.report import Page, build_page, visible
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -86,14 +86,16 @@ def visit(browser, tmp_path):
     """Opens a page and, at the end, holds it to silence: no error, no request but for the file itself."""
     contexts, troubles = [], []
 
-    def open_page(table=TABLE, anchor="", width=1280, scheme="light"):
+    def open_page(table=TABLE, anchor="", width=1280, scheme="light", page=None):
         file = tmp_path / "report.html"
-        file.write_text(build_page(Page("A page", "of features", [], HISTORY, "nats", [], table)), encoding="utf-8")
+        page = page or Page("A page", "of features", [], HISTORY, "nats", [], table)
+        file.write_text(build_page(page), encoding="utf-8")
         context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: troubles.append(message.text))
         page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("dialog", lambda dialog: (troubles.append(dialog.message), dialog.dismiss()))
         page.on(
             "request",
             lambda request: None if request.url.split("#")[0] == file.as_uri() else troubles.append(request.url),
@@ -290,6 +292,121 @@ def test_names_stay_text(visit):
     page = visit(make_table("named", feature_names=names))
     assert page.locator("img").count() == 0
     assert names[0] in page.text_content("#features")
+
+
+#: Each would leave a mark, open a dialog or ask for a file, if it were read as anything but text.
+HOSTILE = (
+    "<script>window.marked = 1</script>",
+    "</script><script>window.marked = 2</script>",
+    "</title></style><img src=x onerror='window.marked = 3'>",
+    "<!--<script>",
+    "\" onmouseover='window.marked = 4' autofocus onfocus='window.marked = 5' x=\"",
+    "' onclick=\"window.marked = 6\" style='position:fixed",
+    "javascript:window.marked=7",
+    "<a href='javascript:window.marked=8'>x</a><iframe src='http://127.0.0.1:9/'></iframe>",
+    "<svg onload=alert(9)><style>@import 'http://127.0.0.1:9/'</style></svg>",
+    "{{ constructor.constructor('window.marked = 10')() }}${window.marked = 11}`",
+    '\\"};window.marked=12;//\u2028window.marked=13',
+    "\u202eabc\u2066 \u0000 \x1b[31m \ud800 &lt;b&gt; &#x3c;b>",
+    "$x^2$ %s __proto__",
+)
+
+
+@pytest.mark.parametrize("kind", ["named", "words"])
+def test_a_page_of_hostile_names_is_text(visit, kind):
+    """Whatever stands in the data is shown as it is: nothing runs, nothing is asked for, no element is made of it."""
+    names = (*HOSTILE, "__proto__", "constructor", *(f"column {i}" for i in range(62 - len(HOSTILE))))
+    table = make_table(kind, n_units=20, untied=True, feature_names=names)
+    metrics = [
+        {"name": text, "value": 1.0, "unit": text, "explanation": text, "expected": text, "within": False}
+        for text in HOSTILE
+    ]
+    history = [{"epoch": 1, "cost": 2.0, **dict.fromkeys(HOSTILE, 1.0)}, {"epoch": 2, "cost": 1.0}]
+    figures = [(text, b"\x89PNG") for text in HOSTILE]
+    facts = [(text, text) for text in HOSTILE]
+    for title in (HOSTILE[0], HOSTILE[2]):
+        page = visit(page=Page(title, HOSTILE[1], facts, history, HOSTILE[4], metrics, table, figures))
+        assert page.title() == title
+        assert page.text_content("h1") == title
+        assert page.text_content(".subtitle") == HOSTILE[1]
+    shown = [visible(text) for text in HOSTILE]
+    assert page.locator(".facts dt").all_text_contents() == shown
+    assert page.locator(".facts dd").all_text_contents() == shown
+    assert page.locator("#figures figcaption p").all_text_contents() == shown
+    assert page.eval_on_selector_all("#figures img", "images => images.map(image => image.alt)") == shown
+    told = page.locator("#metrics tbody tr").all_inner_texts()
+    assert all(" ".join(text.split()) in " ".join(row.split()) for text, row in zip(shown, told, strict=True))
+    assert visible(HOSTILE[4]) in page.get_attribute("[data-chart=cost]", "aria-label")
+    # Every unit in turn: tiles with their tooltips, bars, optimal inputs, examples.
+    seen = ""
+    for _ in range(20):
+        page.click("#next")
+        seen += page.text_content("#features")
+        page.hover('#grid [aria-selected="true"]')
+    titles = page.eval_on_selector_all("#grid .tile", "tiles => tiles.map(tile => tile.title).join()")
+    assert all(text in seen for text in (*shown, "__proto__", "constructor"))
+    assert any(text in titles for text in shown)
+    page.mouse.move(0, 0)
+    for _ in range(30):
+        page.keyboard.press("Tab")
+    assert page.evaluate("window.marked") is None
+    made = page.evaluate(
+        "['script', 'style', 'iframe', 'a', 'svg', 'b', 'form', 'link'].map(t => document.querySelectorAll(t).length)"
+    )
+    assert made == [3, 1, 0, 0, 0, 0, 0, 0]
+    assert page.locator("img").count() == len(HOSTILE)
+    handlers = "[...document.querySelectorAll('*')].flatMap(e => e.getAttributeNames()).filter(n => n.startsWith('on'))"
+    assert page.evaluate(handlers) == []
+
+
+INJECTED = """<script>window.marked = 1</script><style>h1 { color: rgb(1, 2, 3) }</style><base href="http://127.0.0.1:9/">
+<img src="http://127.0.0.1:9/a.png"><img src="b.png" onerror="window.marked = 2"><svg onload="window.marked = 3"></svg>
+<link rel="stylesheet" href="http://127.0.0.1:9/c.css"><script src="http://127.0.0.1:9/d.js"></script>
+<iframe src="http://127.0.0.1:9/e"></iframe><object data="http://127.0.0.1:9/f"></object>
+<p style="color: rgb(4, 5, 6)" id="styled"></p><form action="http://127.0.0.1:9/g" id="form"><input name="x"></form>"""
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+def test_the_policy_keeps_out_what_gets_in(browser, tmp_path, guarded):
+    """Markup that stands in a page, however it came there, does nothing; without the policy it would."""
+    text = build_page(Page("A page", "of features", [], HISTORY, "nats", [], TABLE))
+    text = text.replace("</header>", f"</header>{INJECTED}")
+    if not guarded:
+        text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
+    file = tmp_path / "report.html"
+    file.write_text(text, encoding="utf-8")
+    context = browser.new_context()
+    page, asked, said = context.new_page(), [], []
+    page.on("console", lambda message: said.append(message.text))
+
+    def answer(route):
+        if route.request.url == file.as_uri():
+            route.continue_()
+        else:
+            asked.append(route.request.url)
+            route.abort()
+
+    page.route("**/*", answer)
+    page.goto(file.as_uri())
+    page.wait_for_timeout(300)
+    colours = [page.eval_on_selector(one, "e => getComputedStyle(e).color") for one in ("h1", "#styled")]
+    assert (page.evaluate("window.marked") is None) == guarded
+    assert (colours == ["rgb(1, 2, 3)", "rgb(4, 5, 6)"]) != guarded
+    assert page.evaluate("document.baseURI === location.href") == guarded
+    for act in ("fetch('http://127.0.0.1:9/h').catch(() => 0)", "new WebSocket('ws://127.0.0.1:9/i')"):
+        page.evaluate(f"() => {{ try {{ {act} }} catch {{}} }}")
+    # Nor can the page's own script make markup or code of a text.
+    for act in ("document.createElement('p').innerHTML = '<b>x</b>'", "setTimeout('1')"):
+        refused = page.evaluate(f"() => {{ try {{ {act}; return false }} catch {{ return true }} }}")
+        assert refused == guarded, act
+    page.evaluate("setTimeout(() => document.getElementById('form').submit())")
+    page.wait_for_timeout(300)
+    assert {url.rpartition("/")[2].partition("?")[0] for url in asked} >= (
+        set() if guarded else {"a.png", "b.png", *"efgh"}
+    )
+    assert (asked == []) == guarded
+    assert any("Content Security Policy" in text for text in said) == guarded
+    context.close()
 
 
 def test_a_thousand_units_stay_fluid(visit):

@@ -40,7 +40,7 @@ def test_classes_from_elsewhere_are_not_built(path):
 
 
 def test_unknown_classes_and_arguments_are_named():
-    with pytest.raises(InputError, match="does not have"):
+    with pytest.raises(InputError, match="this version of rarefire has no component of that name"):
         from_spec({"class": "rarefire.penalties.L3", "arguments": {}})
     with pytest.raises(InputError, match="no argument 'strenght'"):
         from_spec({"class": "rarefire.penalties.L2", "arguments": {"strenght": 1}})
@@ -83,3 +83,43 @@ def test_settings_choose_a_component_and_then_its_arguments():
 def test_settings_that_cannot_be(text, message):
     with pytest.raises(InputError, match=message):
         apply(rf.BernoulliRBM(), parse_pairs([text]))
+
+
+def test_a_class_that_no_module_names_is_not_saved(monkeypatch):
+    class Local(L2):
+        pass
+
+    with pytest.raises(
+        InputError, match=r"Local cannot be saved .*<locals>.Local; put it at the top level of a module"
+    ):
+        to_spec(rf.BernoulliRBM(weight_decay=Local()))
+    monkeypatch.setattr(L2, "__module__", "__main__")
+    with pytest.raises(InputError, match=r"no other program finds __main__\.L2; put it at the top level of a module"):
+        to_spec(L2())
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "rarefire.penalties.L2.__init__",
+        "rarefire.penalties.L2.__class__",
+        "rarefire.penalties.Tensor",
+        "rarefire.penalties.check_suits",
+        "rarefire.penalties.ActivityPenalty",
+        "rarefire.estimators.base.SparseLearner",
+        "rarefire.preprocess.whitening._CovarianceWhitening",
+        "rarefire..penalties.L2",
+        "rarefire.",
+    ],
+)
+def test_only_public_concrete_members_are_built(path):
+    with pytest.raises(InputError, match="this version of rarefire has no component of that name"):
+        from_spec({"class": path, "arguments": {}})
+    with pytest.raises(InputError, match="this version of rarefire has no estimator of that name"):
+        from_spec(to_spec(L2()), SparseLearner)
+
+
+@pytest.mark.parametrize("spec", [{}, {"arguments": {}}, {"float": "0.5"}, {"float": []}, {"float": {"class": "x"}}])
+def test_objects_that_are_no_components(spec):
+    with pytest.raises(InputError, match=r"made again|make the run again"):
+        from_spec(spec)

@@ -896,7 +896,7 @@ def test_a_run_on_disk_is_what_fit_gives(tmp_path, name):
     deep = make(checkpoint_dir=str(tmp_path / "run")).fit(rows)
     same(deep, make().fit(rows))
     same(rf.load(tmp_path / "run"), deep)
-    with pytest.raises(InputError, match=r"is a part of the run .*run; go on with that by rarefire resume"):
+    with pytest.raises(InputError, match=r"is a part of the run .*run; go on with that by rarefire\.resume"):
         rf.resume(tmp_path / "run/layers/layer1")
 
 

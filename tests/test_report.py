@@ -14,7 +14,7 @@ import scipy.sparse as sp
 from rarefire import plots
 from rarefire.data.source import ArraySource, Description
 from rarefire.features import FeatureTable, feature_table
-from rarefire.report import Page, build_page, curve_summaries, embed_json, history_columns, number, verdict
+from rarefire.report import Page, build_page, curve_summaries, embed_json, history_columns, number, verdict, visible
 
 EVIL = "</script><script>alert('x')</script><img src=x onerror=alert(1)>&\u2028"
 
@@ -92,11 +92,72 @@ def test_markup_stays_text():
     assert EVIL in Reader(evil).data["features"]["names"]
 
 
+#: What a name from a file may hold.
+HOSTILE = (
+    EVIL,
+    "<!-- <script>",
+    "--></title></style></textarea></noscript><svg onload=alert(1)>",
+    "\" onmouseover=alert(1) x='",
+    "javascript:alert(1)",
+    "{{ 7 * 7 }}{% raw %}${7*7}",
+    "&lt;b&gt;&#60;",
+    "\\u003cb\\u003e\\",
+    "%s {0} $x^2$ $\\frac{1}{0$ $$",
+    "line\u2028separators\u2029",
+    "\u202eright to left\u2066",
+    "nothing\x00at all\x1b[2J\x07\x85",
+    "half a pair \ud800",
+    "日本語 עברית \U0001f600",
+)
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=ascii)
+def test_a_page_is_a_file_whatever_is_in_it(text):
+    """It can be written, holds nothing that HTML forbids or that turns text around, and its JSON is the text's."""
+    table = make_table("named", feature_names=(text, *"abcde"))
+    metrics = [
+        {"name": text, "value": 1.0, "expected": text, "within": False},
+        {"name": "b", "value": 2.0, "unit": text},
+    ]
+    page = build_page(
+        Page(text, text, [(text, text)], [{"cost": 1.0, text: 2.0}], text, metrics, table, [(text, b"png")])
+    )
+    assert page.encode().decode() == page
+    assert not set(page) & {*map(chr, range(32)), "\x7f", "\x85", "\u202e", "\u2066"} - {"\n", "\t"}
+    data = Reader(page).data
+    assert visible(text) in data["features"]["names"]
+    assert visible(text) == data["cost_label"]
+    assert {key.encode("utf-16", "surrogatepass") for key in data["history"]} >= {
+        text.encode("utf-16", "surrogatepass")
+    }
+    tame = build_page(Page("t", "t", [("t", "t")], [{"cost": 1.0}], "t", metrics, table, [("t", b"png")]))
+    assert [tag for tag, _ in Reader(page).tags] == [tag for tag, _ in Reader(tame).tags]
+    assert [list(attributes) for _, attributes in Reader(page).tags] == [list(a) for _, a in Reader(tame).tags]
+
+
+def test_what_does_not_show_is_written_out():
+    assert visible("a\x00\x1b[2J\u202eb\ud800") == "a\\x00\\x1b[2J\\u202eb\\ud800"
+    shown = "tab\tline\n\u00a0\u200c\u200d عربى日本語 <&>'\"\\"
+    assert visible(shown) == shown
+
+
+def test_a_dollar_in_a_name_is_a_dollar():
+    """Names are drawn as they are: as mathematics they would be other letters, or an error."""
+    names = ("$x^2$", "$\\frac{1}{0$", "$$", "%s", "_nolegend_", "a\x00b")
+    figure = plots.features(make_table("named", feature_names=names))
+    drawn = {text.get_text() for text in figure.axes[0].get_yticklabels()}
+    assert drawn == set(names)
+    assert not any(text.get_parse_math() for text in figure.axes[0].get_yticklabels())
+    assert plots.write(figure).startswith(b"\x89PNG")
+    table = plots.text_table(["$a", "$b"], [names[:2]], [0.5, 0.5])
+    assert plots.write(table).startswith(b"\x89PNG")
+
+
 def test_json_survives():
-    value = {"text": EVIL + "\u2029", "numbers": [1, 0.5, None], "deep": {"<": ">"}}
+    value = {"text": EVIL + "\u2029\ud800", "numbers": [1, 0.5, None], "deep": {"<": ">"}}
     text = str(embed_json(value))
     assert json.loads(text) == value
-    assert not set(text) & set("<>&\u2028\u2029")
+    assert not set(text) & set("<>&\u2028\u2029\ud800")
     with pytest.raises(ValueError):
         embed_json(float("nan"))
 
@@ -236,12 +297,27 @@ def test_content_policy(full):
     reader = Reader(full)
     (policy,) = (m["content"] for m in reader.all("meta") if m.get("http-equiv") == "Content-Security-Policy")
     directives = dict(part.strip().split(" ", 1) for part in policy.split(";"))
-    assert directives["default-src"] == "'none'"
+    # What these four do not name is forbidden; the last four are not covered by default-src.
+    assert {name for name in directives if name.endswith("-src")} == {
+        "default-src",
+        "img-src",
+        "style-src",
+        "script-src",
+    }
+    assert directives["default-src"] == directives["base-uri"] == directives["form-action"] == "'none'"
+    assert directives["require-trusted-types-for"] == "'script'"
+    assert directives["trusted-types"] == "'none'"
     assert directives["img-src"] == "data:"
+    assert "unsafe" not in policy
     executable = [text for attributes, text in reader.scripts if attributes.get("type") != "application/json"]
     assert len(executable) == 2
     hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in executable]
     assert directives["script-src"].split() == [f"'sha256-{value}'" for value in hashes]
+    (style,) = re.findall(r"<style>(.*?)</style>", full, re.DOTALL)
+    assert directives["style-src"] == f"'sha256-{base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()}'"
+    assert not any(
+        "style" in attributes or any(key.startswith("on") for key in attributes) for _, attributes in reader.tags
+    )
 
 
 def test_nothing_is_fetched(full):

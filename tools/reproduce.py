@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from sections import read_sections, stamp, table, write_sections
 
 from rarefire.artifact import RunDirectory
 from rarefire.display import beside, number
@@ -28,8 +29,6 @@ from rarefire.runs import Trained
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "runs" / "reproduce"
 DOCS = ROOT / "docs"
-#: What stands before each section of the results, with its name behind it.
-MARK = "<!-- section: "
 
 
 @dataclass(frozen=True)
@@ -383,13 +382,6 @@ COMPARISONS = (
 )
 
 
-def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
-    """A Markdown table."""
-    lines = [[cell.replace("|", "\\|") for cell in cells] for cells in (header, *rows)]
-    lines.insert(1, ["---"] * len(lines[0]))
-    return ["| " + " | ".join(cells) + " |" for cells in lines]
-
-
 def section(experiment: Experiment) -> list[str]:
     """Command, text, table and pictures of one experiment."""
     directory = experiment.directory
@@ -469,25 +461,6 @@ def classification() -> list[str]:
     ]
 
 
-def stamp(spec: dict[str, Any]) -> list[str]:
-    """With what a section was made."""
-    versions = ", ".join(f"{name} {version}" for name, version in spec["versions"].items())
-    return [f"*{versions}, Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}*", ""]
-
-
-def sections_of(text: str) -> dict[str, list[str]]:
-    """The sections of the file as it stands, by name."""
-    found: dict[str, list[str]] = {}
-    name = ""
-    for line in text.splitlines():
-        if line.startswith(MARK):
-            name = line.removeprefix(MARK).removesuffix(" -->")
-            found[name] = []
-        elif name:
-            found[name].append(line)
-    return found
-
-
 def write_words(directory: RunDirectory, n_units: int = 8) -> None:
     """Put the units that predict a label best into the README, with their words."""
     recipe, (estimator, _) = Words(), load_parts(directory)
@@ -506,7 +479,7 @@ def write_words(directory: RunDirectory, n_units: int = 8) -> None:
 def main(wanted: Sequence[str]) -> None:
     """Run what is wanted, or everything, and write the results."""
     results = DOCS / "results.md"
-    sections = sections_of(results.read_text(encoding="utf-8")) if results.is_file() else {}
+    sections = read_sections(results)
     named: dict[str, Experiment | Comparison | None] = {each.name: each for each in (*EXPERIMENTS, *COMPARISONS)}
     named["classify"] = None
     if unknown := [name for name in wanted if name not in named]:
@@ -523,20 +496,17 @@ def main(wanted: Sequence[str]) -> None:
         for run in runs:
             run.run()
         lines = each.section() if isinstance(each, Comparison) else section(each)
-        sections[name] = [*lines, *stamp(runs[0].directory.spec())]
-    lines = [
+        sections[name] = [*lines, *stamp(runs[0].directory.spec()["versions"])]
+    head = [
         "# Results",
         "",
         "Written by `make reproduce`; do not edit. Published figures are those of the documents that the recipes "
         "repeat; `within` says whether ours lies within the stated tolerance of it, or beats it.",
         "",
     ]
-    for name in named:
-        if name in sections:
-            lines += [f"{MARK}{name} -->", *sections[name]]
     if not wanted or "words" in wanted:
         write_words(next(each for each in EXPERIMENTS if each.name == "words").directory)
-    results.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    write_sections(results, head, sections, named)
     print(f"wrote {results.relative_to(ROOT)}")
 
 

@@ -13,7 +13,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -36,6 +36,34 @@ _KEYS_OF: dict[str, dict[str, type]] = {
     "recipe": {"recipe": dict, "data": dict, "prepare": list},
     "array": {},
     "arm": {"data": dict, "prepare": list},
+}
+#: What its parts hold.
+_PARTS: dict[str, dict[str, Any]] = {
+    "source": {"where": str, "patch": int | None, "column": str | None, "seed": int},
+    "data": {
+        "fingerprint": str,
+        "n_rows": int,
+        "n_features": int,
+        "name": str,
+        "kind": str,
+        "shape": list | None,
+        "feature_names": list | None,
+        "notes": str,
+    },
+    "recipe": {"name": str, "title": str, "preset": str, "settings": dict, "set": list, "device": str},
+}
+#: What an entry of ``metrics.json`` may say, beside other things that nobody reads.
+_METRIC: dict[str, Any] = {
+    "name": str,
+    "value": int | float,
+    "unit": str | None,
+    "explanation": str | None,
+    "published": int | float | None,
+    "source": str | None,
+    "tolerance": int | float | None,
+    "better": str | None,
+    "expected": str | None,
+    "within": bool | None,
 }
 
 
@@ -73,10 +101,15 @@ class RunDirectory:
     ----------
     path : str or Path
         The directory.
+    trusted : collection of str
+        Modules whose classes it may name, beside those of this package: see :func:`rarefire.component.from_spec`.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], trusted: Collection[str] = ()) -> None:
+        if isinstance(trusted, str):
+            raise InputError(f"trusted={trusted!r} must be a list of modules; give [{trusted!r}]")
         self.path = Path(path)
+        self.trusted = tuple(trusted)
 
     def __str__(self) -> str:
         return str(self.path)
@@ -118,11 +151,39 @@ class RunDirectory:
 
     def arm(self, name: str) -> RunDirectory:
         """The directory of one of several runs that belong together."""
-        return RunDirectory(self.path / "arms" / name)
+        return self._part("arms", name)
 
     def layer(self, name: str) -> RunDirectory:
         """The directory of one of the machines that a deep model is made of."""
-        return RunDirectory(self.path / "layers" / name)
+        return self._part("layers", name)
+
+    def _part(self, folder: str, name: str) -> RunDirectory:
+        if name in ("", "..") or Path(name).name != name:
+            raise InputError(f"{self} cannot have {name!r} in its {folder}, which is not the name of a file")
+        return RunDirectory(self.path / folder / name, self.trusted)
+
+    @property
+    def whole(self) -> RunDirectory:
+        """The run that this one is an arm or a layer of; itself where it is neither, or stands alone."""
+        run, above = self, RunDirectory(self.path.resolve().parent.parent, self.trusted)
+        while run.spec()["kind"] == "arm" and above.exists:
+            run, above = above, RunDirectory(above.path.parent.parent, self.trusted)
+        return run
+
+    def check_links(self) -> None:
+        """See that what is written into the directory stays there.
+
+        Raises
+        ------
+        InputError
+            If something in it is a link to another place.
+        """
+        for folder, folders, files in os.walk(self.path):
+            for name in (*folders, *files):
+                if (path := Path(folder, name)).is_symlink():
+                    raise InputError(
+                        f"{path} is a link, and what a run writes must stay in its directory; put a copy in its place"
+                    )
 
     def check_free(self, *, overwrite: bool = False) -> None:
         """See that a run may be begun here.
@@ -243,19 +304,32 @@ class RunDirectory:
             If there is none, it cannot be read, or a newer version wrote it.
         """
         if not self.exists:
-            raise InputError(f"{self} is no run: it has no spec.json")
+            raise InputError(f"{self} is no run: it has no spec.json; give the directory of a run")
         spec = self._read_json(_SPEC)
-        if not isinstance(spec.get("format"), int) or spec["format"] > FORMAT:
+        version = spec.get("format")
+        if type(version) is not int or version > FORMAT:
             raise InputError(
-                f"{self} was written in format {spec.get('format')}, this version reads up to {FORMAT}; update rarefire"
+                f"{self} was written in format {version}, this version reads up to {FORMAT}; update rarefire"
             )
+        if version < 1:
+            raise InputError(f"{self.path / _SPEC} is of format {version}, which never was; the run must be made again")
         keys = _KEYS | _KEYS_OF.get(str(spec.get("kind")), {})
         bad = [key for key, kind in keys.items() if not isinstance(spec.get(key), kind)]
         if bad or spec["kind"] not in _KEYS_OF:
             raise InputError(f"{self.path / _SPEC} has no valid '{[*bad, 'kind'][0]}'; the run must be made again")
-        missing = {"fingerprint", "n_rows", "n_features", "name", "notes"} - set(spec["data"] if "data" in keys else ())
-        if "data" in keys and missing:
-            raise InputError(f"{self.path / _SPEC} lacks {min(missing)} of the data; the run must be made again")
+        for part in set(_PARTS) & set(spec):
+            if (key := unfit(spec[part], _PARTS[part])) is not None:
+                raise InputError(f"{self.path / _SPEC} has no valid '{key}' of its {part}; the run must be made again")
+        for key, fits in (
+            ("seed", not isinstance(spec["seed"], bool) and spec["seed"] >= 0),
+            ("versions", all(isinstance(version, str) for version in spec["versions"].values())),
+            ("prepare", isinstance(spec.get("prepare", []), list) and ("data" in spec or not spec.get("prepare"))),
+            ("source", "source" not in spec or spec["source"]["seed"] >= 0),
+            ("data", "data" not in spec or is_description(spec["data"], spec["data"]["n_features"])),
+            ("recipe", "recipe" not in spec or all(isinstance(e, list) and len(e) == 2 for e in spec["recipe"]["set"])),
+        ):
+            if not fits:
+                raise InputError(f"{self.path / _SPEC} has no valid '{key}'; the run must be made again")
         return spec
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -263,15 +337,18 @@ class RunDirectory:
         if not (self.path / _METRICS).is_file():
             return []
         entries = self._read_json(_METRICS).get("metrics")
-        if not isinstance(entries, list) or not all(
-            isinstance(e, dict) and {"name", "value"} <= set(e) for e in entries
-        ):
+        if not isinstance(entries, list):
             raise InputError(f"{self.path / _METRICS} holds no list of metrics; the run must be made again")
+        for number, entry in enumerate(entries, 1):
+            if (key := unfit(entry, _METRIC)) is not None:
+                raise InputError(
+                    f"{self.path / _METRICS} has no valid '{key}' in entry {number}; the run must be made again"
+                )
         return entries
 
     def _read_json(self, name: str) -> dict[str, Any]:
         try:
-            value = json.loads((self.path / name).read_text(encoding="utf-8"))
+            value = _json((self.path / name).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"{self.path / name} cannot be read ({error}); the run must be made again") from None
         if not isinstance(value, dict):
@@ -316,12 +393,17 @@ class RunDirectory:
         InputError
             If a line holds no record.
         """
+        path = self.path / _HISTORY
         try:
-            records = [json.loads(line) for line in _whole_lines(self.path / _HISTORY)]
-        except ValueError as error:
-            raise InputError(f"{self.path / _HISTORY} is damaged ({error}); the run must be made again") from None
+            records = [_json(line.decode()) for line in _whole_lines(path)]
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path} is damaged ({error}); the run must be made again") from None
         if not all(isinstance(record, dict) for record in records):
-            raise InputError(f"{self.path / _HISTORY} holds lines that are no records; the run must be made again")
+            raise InputError(f"{path} holds lines that are no records; the run must be made again")
+        for epoch, record in enumerate(records, 1):
+            bad = unfit(record, dict.fromkeys(record, int | float))
+            if bad is not None or record.get("epoch") != epoch:
+                raise InputError(f"{path}, line {epoch}, has no valid '{bad or 'epoch'}'; the run must be made again")
         return records
 
     def cut_history(self, n_epochs: int) -> list[dict[str, Any]]:
@@ -358,16 +440,64 @@ class RunDirectory:
 
     def figures(self) -> list[tuple[str, bytes]]:
         """Names and contents of ``figures/*.png``."""
-        return [(path.stem, path.read_bytes()) for path in sorted((self.path / "figures").glob("*.png"))]
+        paths = sorted(path for path in (self.path / "figures").glob("*.png") if path.is_file())
+        return [(path.stem, path.read_bytes()) for path in paths]
 
     def captions(self) -> dict[str, str]:
         """The sentence under each figure that the page shows, by the figure's name."""
         name = "figures/captions.json"
-        return self._read_json(name) if (self.path / name).is_file() else {}
+        captions = self._read_json(name) if (self.path / name).is_file() else {}
+        if not all(isinstance(caption, str) for caption in captions.values()):
+            raise InputError(f"{self.path / name} holds captions that are no texts; the run must be made again")
+        return captions
+
+
+def unfit(values: Any, kinds: dict[str, Any]) -> str | None:
+    """The first key whose value is not of its kind, a key that is missing being None; None where all are."""
+    values = values if isinstance(values, dict) else {}
+    return next((key for key, kind in kinds.items() if not _is_of(values.get(key), kind)), None)
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    if isinstance(value, bool):  # which is an int to Python
+        return isinstance(value, kind) and not isinstance(0, kind)
+    return isinstance(value, kind) and (not isinstance(value, (int, float)) or _is_number(value))
+
+
+def is_description(values: dict[str, Any], n_features: int) -> bool:
+    """Whether JSON values are those of a :class:`rarefire.data.source.Description` of rows of so many columns."""
+    shape, names = values.get("shape"), values.get("feature_names")
+    fits: bool = values.get("kind") in ("image", "words", "named", "plain") and n_features > 0
+    if shape is not None:
+        drawn = len(shape) in (2, 3) and tuple(shape[2:]) in ((), (1,), (3,))
+        fits = (
+            fits and drawn and all(type(size) is int and size > 0 for size in shape) and math.prod(shape) == n_features
+        )
+    if names is not None:
+        fits = fits and len(names) == n_features and all(isinstance(name, str) for name in names)
+    needed = {"image": shape, "words": names, "named": names}
+    return fits and values["kind"] not in {kind for kind, value in needed.items() if value is None}
 
 
 def _as_json(value: Any) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _json(text: str) -> Any:
+    """JSON without the numbers that are none of it."""
+
+    def refuse(word: str) -> None:
+        raise ValueError(f"{word} is no number of JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a JSON value is a number that a float holds."""
+    try:
+        return isinstance(value, (int, float)) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _whole_lines(path: Path) -> list[bytes]:

@@ -1,18 +1,71 @@
-"""What a run needs to go on bit for bit, and nothing else."""
+"""What a run needs to go on bit for bit, and nothing else; and the files that arrays are kept in, of every kind."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as safetensors_bytes
+from safetensors.numpy import save as safetensors_bytes
 
 from rarefire.errors import RunError
-from rarefire.types import Tensors
+from rarefire.random import Generator
+from rarefire.types import Tensors, finite, tensor_of
+
+_SEAL = "sha256"
+
+
+def sealed_bytes(arrays: Mapping[str, NDArray], entry: str, rest: dict[str, Any]) -> bytes:
+    """Arrays and what is no array as one safetensors file, with a digest of both.
+
+    Parameters
+    ----------
+    arrays : dict of ndarray
+        By name.
+    entry : str
+        The one key of the file's metadata, because safetensors writes several in no fixed order.
+    rest : dict
+        JSON values, which stand there with the digest.
+    """
+    ordered = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    return safetensors_bytes(ordered, {entry: json.dumps({**rest, _SEAL: _digest(ordered, rest)})})
+
+
+def read_sealed(path: Path, entry: str) -> tuple[dict[str, NDArray], dict[str, Any]]:
+    """The inverse of :func:`sealed_bytes`, from a file; one without a digest is taken as it is.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged or was changed: how, to be told with its name and what to do.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            rest = json.loads(file.metadata()[entry])
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a file, no dictionary)
+    except (SafetensorError, OSError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(str(error)) from None
+    # What stands there instead of an object is for the caller to refuse.
+    seal = rest.pop(_SEAL, None) if isinstance(rest, dict) else None
+    if seal is not None and seal != _digest(arrays, rest):
+        raise ValueError("it was changed since it was written")
+    return arrays, rest
+
+
+def _digest(arrays: Mapping[str, NDArray], rest: dict[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(rest).encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
 
 _GROUPS = ("parameters", "solver", "average", "objective", "best_parameters")
 
@@ -53,33 +106,45 @@ class TrainState:
     reason: str = ""
 
     def check_like(self, expected: TrainState, name: str) -> None:
-        """See that every tensor has the name, shape and type that a run of this specification begins with.
+        """See that this is a state that a run of this specification can be in.
+
+        Every tensor has the name, shape and type that such a run begins with, and all else is what it should be.
 
         Raises
         ------
         RunError
-            If the state is of another run.
+            If the state is of another run, or holds what no run of ours wrote.
         """
-        for group in ("parameters", "solver", "objective"):
-            ours, theirs = (
-                {key: (tuple(tensor.shape), tensor.dtype) for key, tensor in getattr(state, group).items()}
-                for state in (self, expected)
-            )
-            if ours != theirs:
+        like = {group: _forms(getattr(expected, group)) for group in ("parameters", "solver", "objective")}
+        for group, forms in like.items():
+            if _forms(getattr(self, group)) != forms:
                 raise RunError(
                     f"the checkpoint {name} does not belong to the run's spec.json, which asks for other {group}; "
                     "start the run again with --overwrite"
                 )
+        averages = (self.average, self.best_parameters)
+        counts = [tensor for tensor in self.solver.values() if not tensor.is_floating_point()]
+        for what, fits in (
+            ("average", all(_forms(average) in ({}, like["parameters"]) for average in averages)),
+            ("weights", all(map(finite, (self.parameters, self.objective, *averages)))),
+            ("counts", all(bool((count >= 0).all()) for count in counts)),
+            ("place", all(type(place) is int and place >= 0 for place in (self.epoch, self.batch, self.waited))),
+            ("sums", _are_sums(self.sums)),
+            ("best", isinstance(self.best, float) and self.best == self.best),
+            ("reason", isinstance(self.reason, str)),
+            ("generator", _is_generator(self.generator)),
+        ):
+            if not fits:
+                raise RunError(f"the checkpoint {name} has no valid {what}; start the run again with --overwrite")
 
     def to_bytes(self) -> bytes:
         """As one safetensors file; the numbers that are no tensors stand in its metadata, as JSON."""
-        tensors = {
-            f"{group}/{name}": tensor.detach().cpu().contiguous()
+        arrays = {
+            f"{group}/{name}": tensor.detach().cpu().numpy()
             for group in _GROUPS
             for name, tensor in getattr(self, group).items()
         }
-        rest = {name: value for name, value in vars(self).items() if name not in _GROUPS}
-        return safetensors_bytes(tensors, {"state": json.dumps(rest)})
+        return sealed_bytes(arrays, "state", {name: value for name, value in vars(self).items() if name not in _GROUPS})
 
     @classmethod
     def read(cls, path: Path, device: torch.device) -> TrainState:
@@ -92,14 +157,37 @@ class TrainState:
         """
         groups: dict[str, Any] = {group: {} for group in _GROUPS}
         try:
-            with safe_open(path, framework="pt", device=str(device)) as file:
-                rest: dict[str, Any] = json.loads(file.metadata()["state"])
-                for key in file.keys():  # noqa: SIM118 (a file, not a dictionary)
-                    group, name = key.split("/", 1)
-                    groups[group][name] = file.get_tensor(key)
-            state = cls(**{**groups, **rest})
-        except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+            arrays, rest = read_sealed(path, "state")
+            for key, array in arrays.items():
+                group, name = key.split("/", 1)
+                groups[group][name] = tensor_of(array, device)
+            if {*rest, *groups} != {entry.name for entry in fields(cls)}:
+                raise ValueError("its entries are not those of a state")
+            return cls(**groups, **rest)
+        except (KeyError, ValueError, TypeError) as error:
             raise RunError(
                 f"the checkpoint {path} is damaged ({error}); start the run again with --overwrite"
             ) from None
-        return state
+
+
+def _forms(tensors: Tensors) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    return {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+
+
+def _are_sums(sums: Any) -> bool:
+    """Whether sums over rows can go on, and be divided by the number of rows."""
+    if not isinstance(sums, dict):
+        return False
+    numbers = all(isinstance(total, float) or (type(total) is int and total < 2**63) for total in sums.values())
+    return numbers and (not sums or sums.get("rows", 0) > 0)
+
+
+def _is_generator(state: Any) -> bool:
+    """Whether random numbers can go on from here; what another device drew is for that to say."""
+    if not isinstance(state, dict) or state.get("device") != "cpu":
+        return isinstance(state, dict) and isinstance(state.get("device"), str)
+    try:
+        Generator(0).set_state(state)
+    except RunError:
+        return False
+    return True

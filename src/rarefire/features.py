@@ -5,7 +5,6 @@ Plots and the page read this table and nothing else, so both can be made again f
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,9 +12,8 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from safetensors import safe_open
-from safetensors.numpy import save as safetensors_bytes
 
+from rarefire.checkpoint import read_sealed, sealed_bytes
 from rarefire.data.source import Description, Source, batch_rows
 from rarefire.metrics.activity import unit_activity
 
@@ -84,14 +82,13 @@ class FeatureTable:
                 arrays |= {f"{field.name}.{part}": getattr(value, part) for part in CSR_PARTS}
             elif field.name != "description":
                 arrays[field.name] = np.ascontiguousarray(value)
-        return safetensors_bytes(arrays, {"description": json.dumps(self.description.to_json())})
+        return sealed_bytes(arrays, "description", self.description.to_json())
 
     @classmethod
     def read(cls, path: Path) -> FeatureTable:
         """The inverse of :meth:`to_bytes`, from a file."""
-        with safe_open(path, framework="numpy") as file:
-            description = Description.from_json(json.loads(file.metadata()["description"]))
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        arrays, about = read_sealed(path, "description")
+        description = Description.from_json(about)
         data, indices, indptr = (arrays.pop(f"example_rows.{part}") for part in CSR_PARTS)
         shape = (len(indptr) - 1, arrays["components"].shape[1])
         return cls(description, example_rows=sp.csr_array((data, indices, indptr), shape), **arrays)

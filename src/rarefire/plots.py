@@ -158,7 +158,7 @@ def cost_curves(history: Sequence[dict[str, Any]], label: str) -> Figure:
             axes.plot(epochs, costs, style, color=colour, label=name, linewidth=1.4, marker=marker)
             drawn.extend(costs)
     axes.set_xlabel("epoch")
-    axes.set_ylabel(f"cost ({label})")
+    axes.set_ylabel(f"cost ({label})", parse_math=False)
     axes.xaxis.set_major_locator(_whole_numbers())
     if len(history) == 1:
         axes.set_xlim(0, 2 * history[0].get("epoch", 1))
@@ -352,6 +352,7 @@ def two_charts(width: float, height: float) -> tuple[Figure, tuple[Axes, Axes]]:
 
 
 def _short(name: str) -> str:
+    name = name.encode(errors="replace").decode()  # no font has halves of pairs
     return name if len(name) <= 22 else name[:21] + "…"
 
 

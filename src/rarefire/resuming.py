@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Collection
 from typing import Any
 
 from rarefire import recipes, runs
@@ -15,7 +16,7 @@ from rarefire.estimators.load import built, load
 from rarefire.runs import Watch
 
 
-def resume(path: str | os.PathLike[str], X: Any = None) -> Any:
+def resume(path: str | os.PathLike[str], X: Any = None, trusted: Collection[str] = ()) -> Any:
     """Go on with an unfinished run until its end, bit for bit as if it had never stopped.
 
     Parameters
@@ -24,6 +25,8 @@ def resume(path: str | os.PathLike[str], X: Any = None) -> Any:
         The run directory.
     X : array-like, sparse matrix or torch.Tensor
         The data, for a run that ``fit`` began with ``checkpoint_dir``. A run of the command line opens its own.
+    trusted : collection of str
+        Modules of yours that the run may name, as for :func:`rarefire.load`.
 
     Returns
     -------
@@ -32,23 +35,28 @@ def resume(path: str | os.PathLike[str], X: Any = None) -> Any:
     Raises
     ------
     InputError
-        If there is no run, or ``X`` is not the data that it began with.
+        If there is no run, ``X`` is not the data that it began with, or something in it is a link.
     RunError
         If another process is working on it, or it was begun on another kind of device.
     """
-    directory = RunDirectory(path)
+    directory = RunDirectory(path, trusted)
     directory.spec()  # seen to be a run before anything is locked
+    directory.check_links()
     with directory.locked():
         go_on(directory, Watch(), X)
-    return load(path)
+    return load(path, trusted)
 
 
 def go_on(directory: RunDirectory, watch: Watch, X: Any = None) -> None:
     """Bring a run of any kind to its end; nothing happens to one that is complete."""
     spec = directory.spec()
     if spec["kind"] == "arm":
-        whole = directory.path.parent.parent
-        raise InputError(f"{directory} is a part of the run {whole}; go on with that by rarefire resume {whole}")
+        whole = directory.whole
+        if whole is directory:
+            raise InputError(f"{directory} is a part of a run that is not there; begin that anew")
+        python = whole.spec()["kind"] == "array"
+        how = f"rarefire.resume({str(whole)!r}, X) in Python" if python else f"rarefire resume {whole}"
+        raise InputError(f"{directory} is a part of the run {whole}; go on with that by {how}")
     if directory.complete:
         return
     if spec["versions"] != (now := versions()):
@@ -58,12 +66,15 @@ def go_on(directory: RunDirectory, watch: Watch, X: Any = None) -> None:
             if now[name] != spec["versions"].get(name)
         ]
         warnings.warn(f"since the run began, versions changed ({', '.join(changed)}); bits may differ", stacklevel=3)
-    if spec["kind"] == "recipe":
-        recipes.go_on(directory, spec, watch)
-    elif spec["kind"] == "fit":
-        runs.go_on(directory, spec, watch)
-    else:
-        _go_on_with_array(directory, spec, X)
+    try:
+        if spec["kind"] == "recipe":
+            recipes.go_on(directory, spec, watch)
+        elif spec["kind"] == "fit":
+            runs.go_on(directory, spec, watch)
+        else:
+            _go_on_with_array(directory, spec, X)
+    except InputError as error:  # of data and arguments that the user has not given now
+        raise error if str(directory) in str(error) else InputError(f"{directory}: {error}") from None
 
 
 def _go_on_with_array(directory: RunDirectory, spec: dict[str, Any], X: Any) -> None:
@@ -76,7 +87,9 @@ def _go_on_with_array(directory: RunDirectory, spec: dict[str, Any], X: Any) -> 
     estimator = built(spec["estimator"], SparseLearner, directory)
     source = estimator.source_of(X)
     if source.fingerprint != spec.get("data", {}).get("fingerprint"):
-        raise InputError(f"X is not the data that the run {directory} was begun on: its fingerprint differs")
+        raise InputError(f"X is not the data that the run {directory} was begun on: its fingerprint differs; give it")
     split = estimator.split(source.shape[0], spec["seed"])
-    estimator.fit_source(source, split, seed=spec["seed"], directory=directory)
+    runs.check_begun(estimator, directory, source.shape[1])
+    with runs.memory_said(directory):
+        estimator.fit_source(source, split, seed=spec["seed"], directory=directory)
     directory.finish(estimator.weights_bytes())

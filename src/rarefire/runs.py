@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-import os
-from collections.abc import Callable, Sequence
+import io
+import json
+import math
+import struct
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 from matplotlib.figure import Figure
-from safetensors import SafetensorError
+from PIL import Image
 from sklearn.base import BaseEstimator
 
 from rarefire import plots
-from rarefire.artifact import RunDirectory, writing
+from rarefire.artifact import RunDirectory, is_description, writing
+from rarefire.checkpoint import TrainState
 from rarefire.component import to_spec
 from rarefire.data.open import open_source
-from rarefire.data.source import ArraySource, Source
-from rarefire.errors import InputError, Interrupted
+from rarefire.data.source import ArraySource, Source, extremes
+from rarefire.errors import InputError, Interrupted, RunError
 from rarefire.estimators.base import SparseLearner, Split
-from rarefire.estimators.load import built, load_parts
+from rarefire.estimators.deep import DeepBeliefNetwork
+from rarefire.estimators.load import built, load_parts, machines_of
 from rarefire.events import Listener
 from rarefire.features import FeatureTable, feature_table
 from rarefire.metrics import gabor, metric
@@ -32,6 +39,9 @@ from rarefire.report import Page, build_page
 #: Sides of the smallest and the largest pictures whose features are told to be edges or not: below there is no room
 #: for a wave, above the search takes minutes.
 SMALLEST_EDGE, LARGEST_EDGE = 6, 32
+
+#: The table of features is of float32.
+LARGEST_VALUE = float(np.finfo(np.float32).max)
 
 #: Values of prepared rows that are kept in memory while a model is trained on them; more are prepared batch by batch.
 KEPT_VALUES = 2**26
@@ -123,6 +133,11 @@ def check_run(source: Source, steps: list[Step], estimator: SparseLearner, seed:
     rows = _prepare(source, steps, estimator.split(source.shape[0], seed))
     if (sentence := estimator.check_values(rows)) is not None:
         raise InputError(f"{source.description.name}: {sentence}")
+    if rows.dtype == np.float64 and (largest := max(map(abs, extremes(rows)))) > LARGEST_VALUE:
+        raise InputError(
+            f"{source.description.name}: values up to {largest:g} are beyond {LARGEST_VALUE:.3g}, the largest that the "
+            "features of a run can hold; rescale them"
+        )
 
 
 def _prepare(source: Source, steps: list[Step], split: Split) -> Source:
@@ -149,16 +164,62 @@ def train(
     """Prepare the rows, fit the estimator, and leave a checkpoint of the end; goes on from a checkpoint there."""
     split = estimator.split(source.shape[0], seed)
     rows = _prepare(source, steps, split)
-    estimator.fit_source(
-        _kept(rows),
-        split,
-        seed=seed,
-        directory=directory,
-        listeners=watch.listeners,
-        should_stop=watch.should_stop,
-        checkpoint_every=watch.checkpoint_every,
-    )
+    check_begun(estimator, directory, rows.shape[1])
+    with memory_said(directory):
+        estimator.fit_source(
+            _kept(rows),
+            split,
+            seed=seed,
+            directory=directory,
+            listeners=watch.listeners,
+            should_stop=watch.should_stop,
+            checkpoint_every=watch.checkpoint_every,
+        )
     return Trained.of(estimator, steps, rows, split)
+
+
+def check_begun(estimator: Any, directory: RunDirectory, n_features: int) -> None:
+    """See that what a run left behind is what its specification asks for, before room is made for that.
+
+    Raises
+    ------
+    InputError
+        If a layer that is trained already is another's.
+    RunError
+        If a checkpoint is damaged, or too small for the weights.
+    """
+    if isinstance(estimator, DeepBeliefNetwork):
+        machines_of(estimator, directory, n_features)
+        widths = [n_features, *(machine.n_components for _, machine in estimator.named)]
+        for (name, machine), width in zip(estimator.named, widths, strict=False):
+            check_begun(machine, directory.layer(name), width)
+    n_values = sum(map(math.prod, estimator.parameter_shapes(n_features).values()))
+    if directory.checkpoint.is_file() and directory.checkpoint.stat().st_size < n_values:
+        TrainState.read(directory.checkpoint, torch.device("cpu"))  # which has more to say of a file that is damaged
+        raise RunError(
+            f"the checkpoint {directory.checkpoint} does not belong to the run's spec.json, which asks for more "
+            "parameters; start the run again with --overwrite"
+        )
+
+
+@contextlib.contextmanager
+def memory_said(directory: RunDirectory) -> Iterator[None]:
+    """One sentence where a run asks for more memory than there is.
+
+    Raises
+    ------
+    RunError
+        In place of what NumPy and torch say.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # To torch it is an error as any other.
+        if not isinstance(error, MemoryError) and "allocate" not in str(error):
+            raise
+        raise RunError(
+            f"the run {directory} asks for more memory than there is; use fewer units, chains or rows a batch"
+        ) from None
 
 
 def go_on(directory: RunDirectory, spec: dict[str, Any], watch: Watch, source: Source | None = None) -> None:
@@ -246,8 +307,11 @@ def edge_metrics(table: FeatureTable) -> list[dict[str, Any]]:
 def write_page(directory: RunDirectory) -> None:
     """Build ``report.html`` from what is on disk."""
     spec = directory.spec()
+    if "data" not in spec:
+        raise InputError(f"{directory}/spec.json says nothing of the data, so there is nothing to show; fit again")
     data, estimator = spec["data"], spec["estimator"]
     learner = built(estimator, SparseLearner, directory)
+    top = learner.named[-1][1] if isinstance(learner, DeepBeliefNetwork) else learner
     name = type(learner).__name__
     recipe = spec.get("recipe")
     arguments = {key: value for key, value in estimator["arguments"].items() if key not in ("random_state", "verbose")}
@@ -273,17 +337,55 @@ def write_page(directory: RunDirectory) -> None:
         history=directory.history(),
         cost_label=learner.cost_unit,
         metrics=directory.metrics(),
-        table=_table(directory),
-        figures=[(caption, pictures[name]) for name, caption in captions.items() if name in pictures],
+        table=_table(directory, top.n_components),
+        figures=[
+            (caption, _picture(directory, name, pictures[name]))
+            for name, caption in captions.items()
+            if name in pictures
+        ],
     )
     directory.write("report.html", build_page(page).encode())
 
 
-def _table(directory: RunDirectory) -> FeatureTable:
+def _table(directory: RunDirectory, n_units: int) -> FeatureTable:
+    """The table of a run with so many units, seen to agree with itself."""
     try:
-        return FeatureTable.read(directory.table)
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        table = FeatureTable.read(directory.table)
+        n, n_features = table.components.shape
+        units, whole = (n,), (n, n_features)
+        kinds: tuple[tuple[str, str, tuple[int, ...]], ...] = (
+            *((name, "f", whole) for name in ("components", "optimal")),
+            *((name, "f", units) for name in ("mean_code", "share_active", "norm")),
+            *((name, "b", units) for name in ("dead", "always_on")),
+            ("example_index", "i", (n, table.example_codes.shape[1])),
+            ("example_codes", "f", (n, table.example_codes.shape[1])),
+        )
+        for name, kind, shape in kinds:
+            array = getattr(table, name)
+            if array.dtype.kind != kind or array.shape != shape or not np.isfinite(array).all():
+                raise ValueError(f"{name} is of type {array.dtype} and shape {array.shape}, or not finite")
+        table.example_rows.check_format()
+        rows, index = table.example_rows, table.example_index
+        if rows.data.dtype.kind != "f" or not np.isfinite(rows.data).all() or (index < 0).any():
+            raise ValueError("example_rows are no finite numbers, or example_index is negative")
+        if rows.shape[0] <= index.max(initial=-1) or n != n_units:
+            raise ValueError(f"it is of {n} units and {rows.shape[0]} examples")
+        if not is_description(json.loads(json.dumps(table.description.to_json())), n_features):
+            raise ValueError("its description does not fit its columns")
+        return table
+    except (AttributeError, LookupError, ValueError, TypeError) as error:
         raise InputError(f"{directory.table} is damaged ({error}); the run must be made again") from None
+
+
+def _picture(directory: RunDirectory, name: str, content: bytes) -> bytes:
+    """A figure, seen to be a PNG file that is whole."""
+    try:
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+            image.verify()
+    except (OSError, SyntaxError, ValueError, struct.error) as error:
+        file = directory.path / "figures" / f"{name}.png"
+        raise InputError(f"{file} is damaged ({error}); the run must be made again") from None
+    return content
 
 
 def _brief(value: Any, directory: RunDirectory) -> str:
@@ -300,12 +402,12 @@ def _few(values: Sequence[Any]) -> str:
     return ", ".join(map(str, values[:5])) + (", ..." if len(values) > 5 else "")
 
 
-def encode_to(run: str | os.PathLike[str], source: Source, output: Path) -> tuple[int, int]:
+def encode_to(directory: RunDirectory, source: Source, output: Path) -> tuple[int, int]:
     """Write the codes of a source to a file, a batch at a time.
 
     Parameters
     ----------
-    run : str or Path
+    directory : RunDirectory
         A finished run.
     source : Source
         Rows as the run's own were before preparation.
@@ -323,7 +425,6 @@ def encode_to(run: str | os.PathLike[str], source: Source, output: Path) -> tupl
     """
     if output.suffix not in (".npy", ".npz"):
         raise InputError(f"{output} ends neither in .npy nor in .npz; choose one of the two")
-    directory = RunDirectory(run)
     estimator, steps = load_parts(directory)
     trained_on, given = directory.spec().get("data", {}), source.description.to_json()
     if given["kind"] == "words" and trained_on.get("kind") != "words" and not trained_on.get("feature_names"):
@@ -335,7 +436,7 @@ def encode_to(run: str | os.PathLike[str], source: Source, output: Path) -> tupl
     if source.shape[1] != n_columns:
         raise InputError(
             f"{source.description.name} has {source.shape[1]} columns, but the run {directory} was trained on "
-            f"{n_columns}"
+            f"{n_columns}; give rows of the same columns"
         )
     for key in ("shape", "feature_names"):
         wanted, there = trained_on.get(key), given[key]

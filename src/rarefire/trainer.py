@@ -115,6 +115,12 @@ class Trainer:
         n_rows = source.shape[0]
         everything = Batch(source, slice(None), self.device) if self.solver.full_batch else None
         batch_size = min(self.batch_size or n_rows, n_rows)
+        n_batches = math.ceil(n_rows / batch_size)
+        if state.epoch > self.n_epochs or state.batch > n_batches:  # the checkpoint of another run
+            raise RunError(
+                f"{self.name} cannot go on at batch {state.batch} of {self.solver.pass_name} {state.epoch + 1}, as "
+                f"there are {self.n_epochs} of {n_batches} batches; start the run again with --overwrite"
+            )
         if state.generator:
             generator.set_state(state.generator)
         self._tell(listeners, FitStarted(self.name, state.epoch, self.n_epochs, n_rows, self.solver.pass_name))

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from rarefire.errors import InputError, Interrupted, RunError, printable
+
 
 class _CtrlC(KeyboardInterrupt):
     """A KeyboardInterrupt by another name: where that one passes through exec(), Python ends by the signal itself."""
@@ -17,8 +19,6 @@ class _CtrlC(KeyboardInterrupt):
 
 def main() -> None:
     """Run the command line; exit codes are 0, 1 (failure), 2 (bad input or usage), 130 (interrupted)."""
-    from rarefire.errors import InputError, Interrupted, RunError
-
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)  # all is done by then
     try:
         with _ctrl_c_raises():
@@ -84,5 +84,5 @@ def _was_interrupted(error: BaseException | None) -> bool:
 
 
 def _say(message: object, code: int) -> None:
-    sys.stderr.write(f"rarefire: {' '.join(str(message).split())}\n")
+    sys.stderr.write(f"rarefire: {printable(' '.join(str(message).split()))}\n")
     raise SystemExit(code)

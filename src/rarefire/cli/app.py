@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 import rarefire
+from rarefire.errors import printable
 
 app = typer.Typer(
     name="rarefire",
@@ -58,6 +59,10 @@ CheckpointOption = Annotated[
     float, typer.Option("--checkpoint-every", help="Seconds between checkpoints.", min=0, show_default=True)
 ]
 RunArgument = Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")]
+TrustOption = Annotated[
+    list[str] | None,
+    typer.Option("--trust", metavar="MODULE", help="A module of yours that the run names; it is imported, and so run."),
+]
 
 
 def _version(wanted: bool) -> None:
@@ -152,13 +157,15 @@ def resume(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
     checkpoint_every: CheckpointOption = 30.0,
+    trust: TrustOption = None,
 ) -> None:
     """Go on where an interrupted run stopped."""
     from rarefire.artifact import RunDirectory
     from rarefire.resuming import go_on
 
-    target = RunDirectory(directory)
+    target = RunDirectory(directory, trust or ())
     target.spec()  # seen to be a run before anything is locked
+    target.check_links()
     if not target.complete:
         with _watched(target, quiet, as_json, checkpoint_every) as watch:
             go_on(target, watch)
@@ -173,6 +180,7 @@ def encode(
     column: ColumnOption = None,
     patch: Annotated[int | None, typer.Option(help="Side of square patches to cut from images.", min=1)] = None,
     seed: SeedOption = 0,
+    trust: TrustOption = None,
 ) -> None:
     """Write the features of new data to a file."""
     from rarefire.artifact import RunDirectory
@@ -180,7 +188,8 @@ def encode(
     from rarefire.runs import encode_to
 
     # What the run itself cut or picked is meant again, where the new source is of the same kind.
-    spec = RunDirectory(directory).spec()
+    run = RunDirectory(directory, trust or ())
+    spec = run.spec()
     began, data = spec.get("source", {}), spec.get("data", {})
     if Path(source).is_dir() and patch is None:
         patch = began.get("patch")
@@ -188,7 +197,7 @@ def encode(
         column = began.get("column")
     vocabulary = data.get("feature_names") if data.get("kind") == "words" else None
     rows = open_source(source, patch=patch, column=column, seed=seed, vocabulary=vocabulary)
-    shape = encode_to(directory, rows, output)
+    shape = encode_to(run, rows, output)
     typer.echo(f"{output}: {shape[0]} rows of {shape[1]} features")
 
 
@@ -205,7 +214,7 @@ def show(directory: RunArgument) -> None:
     console = Console()
 
     def say(line: str) -> None:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
 
     say(f"{directory}: {'complete' if target.complete else f'unfinished ({target.way_on} goes on with it)'}")
     if "recipe" in spec:
@@ -217,20 +226,22 @@ def show(directory: RunArgument) -> None:
     if costs := [record["cost"] for record in history if "cost" in record]:
         say(f"cost over {len(costs)} epochs  {sparkline(costs)}")
     if entries:
-        console.print(metrics_table(entries))
+        named = [{**e, **{key: printable(text) for key, text in e.items() if isinstance(text, str)}} for e in entries]
+        console.print(metrics_table(named))
     if target.page.is_file():
         say(f"page: {target.page}")
 
 
 @app.command()
-def report(directory: RunArgument) -> None:
+def report(directory: RunArgument, trust: TrustOption = None) -> None:
     """Build the HTML page again from what is on disk."""
     from rarefire.artifact import RunDirectory
     from rarefire.errors import InputError
     from rarefire.runs import write_page
 
-    target = RunDirectory(directory)
+    target = RunDirectory(directory, trust or ())
     target.spec()
+    target.check_links()
     if not target.table.is_file():
         raise InputError(f"{directory} holds no finished run of the command line, so there is nothing to show")
     write_page(target)
@@ -308,10 +319,11 @@ def _watched(directory: Any, quiet: bool, as_json: bool, checkpoint_every: float
     from rarefire.interrupts import interruptible
     from rarefire.runs import Watch
 
+    trust = [word for module in directory.trusted for word in ("--trust", module)]
     follower = JsonLines() if as_json else None if quiet else LiveProgress()
     with directory.locked(), interruptible() as stopped:
         watch = Watch([follower] if follower else [], stopped, checkpoint_every)
-        go_on = f"go on with: rarefire resume {shlex.quote(str(directory))}"
+        go_on = f"go on with: {shlex.join(['rarefire', 'resume', str(directory), *trust])}"
         try:
             yield watch
         except Interrupted as error:

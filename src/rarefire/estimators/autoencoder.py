@@ -402,7 +402,7 @@ class SparseAutoencoder(SparseLearner):
             "decoder_bias_": (n_features,),
         }
 
-    def _more_arrays(self) -> dict[str, tuple[int | None, ...]]:
+    def _more_arrays(self, n_features: int) -> dict[str, tuple[int | None, ...]]:
         if self.parts()["penalty_"].averaging is None:
             return {}
         return {"running_mean_": (self.n_components,), "running_weight_": (1,)}

@@ -366,7 +366,8 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
             generator.set_state(self._sampler_state)
             before = self._solver_state
             # Another solver than before, or other parameters, begin anew.
-            if {name: t.shape for name, t in before.items()} == {name: t.shape for name, t in state.solver.items()}:
+            of = {name: (t.shape, t.dtype) for name, t in before.items()}
+            if of == {name: (t.shape, t.dtype) for name, t in state.solver.items()}:
                 state.solver = {name: value.to(device, copy=True) for name, value in before.items()}
         trainer.update(state, Batch(source, slice(None), device, dtype), generator, 0.0)
         trainer.check(state)
@@ -571,7 +572,9 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
         for name, rule in self.rules.items():
             value = getattr(self, name)
             if isinstance(rule, Number) and isinstance(value, Schedule):
-                reached = (value.at(epoch / self.n_epochs) for epoch in range(self.n_epochs))
+                # Of very many epochs a thousand: a schedule is a simple function.
+                every = max(1, self.n_epochs // 1000)
+                reached = (value.at(epoch / self.n_epochs) for epoch in range(0, self.n_epochs, every))
                 if (bad := next((v for v in reached if not rule.contains(v)), None)) is not None:
                     raise InputError(f"{name}={value!r} reaches {bad:g}, but {name} must be {rule.range}")
         check_suits(self.parts()["penalty_"], self._rate_range(), self._units_called())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -12,11 +11,11 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import save as safetensors_bytes
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
 from rarefire.artifact import RunDirectory
+from rarefire.checkpoint import sealed_bytes
 from rarefire.component import to_spec
 from rarefire.errors import InputError
 from rarefire.parallel import resolve_device
@@ -59,9 +58,10 @@ class Keepable(BaseEstimator, ABC):
         """All fitted state, and that of the preparation steps before it, as one safetensors file."""
         check_is_fitted(self)
         self._check_fitted_shapes(self.n_features_in_)
-        if missing := [name for name in self._more_arrays() if not hasattr(self, name)]:
+        more = self._more_arrays(self.n_features_in_)
+        if missing := [name for name in more if not hasattr(self, name)]:
             raise InputError(f"{missing[0]} is not fitted, because arguments were changed since; fit again")
-        arrays = {name: np.asarray(getattr(self, name)) for name in (*self.parameter_names, *self._more_arrays())}
+        arrays = {name: np.asarray(getattr(self, name)) for name in (*self.parameter_names, *more)}
         arrays["validation_indices_"] = self.validation_indices_
         arrays |= {f"solver/{name}": value.numpy() for name, value in self._solver_state.items()}
         for index, step in enumerate(steps):
@@ -74,11 +74,7 @@ class Keepable(BaseEstimator, ABC):
             "generator": self._sampler_state,
             "feature_names_in_": [str(name) for name in getattr(self, "feature_names_in_", [])],
         }
-        # One metadata entry, because safetensors writes several in no fixed order.
-        return safetensors_bytes(
-            {name: np.asarray(array, order="C") for name, array in arrays.items()},
-            {"fitted": json.dumps(rest)},
-        )
+        return sealed_bytes(arrays, "fitted", rest)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the fitted estimator as a run directory, without pickle; :func:`rarefire.load` reads it.
@@ -118,9 +114,13 @@ class Keepable(BaseEstimator, ABC):
 
     def fitted_shapes(self, n_features: int) -> dict[str, tuple[int | None, ...] | None]:
         """The shape of every array that a saved model holds, None where any number will do."""
-        return {**self.parameter_shapes(n_features), **self._more_arrays(), "validation_indices_": (None,)}
+        return {
+            **self.parameter_shapes(n_features),
+            **self._more_arrays(n_features),
+            "validation_indices_": (None,),
+        }
 
-    def _more_arrays(self) -> dict[str, tuple[int | None, ...]]:
+    def _more_arrays(self, n_features: int) -> dict[str, tuple[int | None, ...]]:
         """Fitted arrays beyond the parameters, and their shapes."""
         return {}
 

@@ -152,14 +152,14 @@ class RestrictedBoltzmannMachine(StochasticLearner):
             "intercept_visible_": (n_features,),
         }
 
-    def _more_arrays(self) -> dict[str, tuple[int | None, ...]]:
+    def _more_arrays(self, n_features: int) -> dict[str, tuple[int | None, ...]]:
         arrays: dict[str, tuple[int | None, ...]] = {}
         if self.persistent:
             arrays["h_samples_"] = (None, self.n_components)
         if self.parts()["penalty_"].averaging is not None:
             arrays |= {"running_mean_": (self.n_components,), "running_weight_": (1,)}
         if self.centring is not None:
-            arrays |= {"hidden_offset_": (self.n_components,), "visible_offset_": (None,)}
+            arrays |= {"hidden_offset_": (self.n_components,), "visible_offset_": (n_features,)}
         return arrays
 
     def parts(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """One self-contained HTML page: what was trained, how it went, and what each feature stands for.
 
 The page is a Jinja2 template with escaping on. Numbers and pictures travel in it as JSON, which its script
-draws; a content security policy allows that script, by its hash, and no request at all.
+draws; a content security policy allows that script and the page's style, by their hashes, and no request at all.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -29,6 +30,12 @@ N_WORDS = 24  # words named for a unit: one alone says less than a column that s
 N_DOCUMENT_WORDS = 20  # and for each of its examples
 N_OPTIMAL = 8  # columns named for an optimal input
 WIDEST_STRIP = 4096  # columns that a strip of grey values is drawn for; a screen has no more pixels
+
+#: Characters of a text that would not show: control characters but for tab and newline, those that turn the direction
+#: of what follows them, and halves of pairs, which no file can hold.
+_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+#: The same, and characters that mean something to HTML or to JavaScript.
+_UNSAFE = re.compile(f"[<>&\u2028\u2029]|{_HIDDEN.pattern}")
 
 
 @dataclass(frozen=True)
@@ -70,9 +77,11 @@ class Page:
 def build_page(page: Page) -> str:
     """The whole HTML file as text."""
     scripts = [_asset("vendor/uPlot.iife.min.js"), _asset("page.js")]
+    styles = _asset("vendor/uPlot.min.css") + _asset("style.css")
     environment = Environment(
         loader=PackageLoader("rarefire.report", "assets"),
         autoescape=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -81,11 +90,13 @@ def build_page(page: Page) -> str:
     history = history_columns(page.history)
     return environment.get_template("page.html.j2").render(
         page=page,
-        policy=content_policy(scripts),
+        policy=content_policy(scripts, styles),
         # Markup: files of our own, without a closing tag of their element in them.
-        styles=Markup(_asset("vendor/uPlot.min.css") + _asset("style.css")),
+        styles=Markup(styles),
         scripts=[Markup(script) for script in scripts],
-        data=embed_json({"cost_label": page.cost_label, "history": history, "features": table_data(page.table)}),
+        data=embed_json(
+            {"cost_label": visible(page.cost_label), "history": history, "features": table_data(page.table)}
+        ),
         metrics=[{**metric, "verdict": verdict(metric)} for metric in page.metrics],
         rows="documents" if page.table and page.table.description.kind == "words" else "rows",
         any_published=any(metric.get("within") is not None for metric in page.metrics),
@@ -94,20 +105,38 @@ def build_page(page: Page) -> str:
     )
 
 
-def content_policy(scripts: Sequence[str]) -> str:
-    """A content security policy that allows these inline scripts, inline styles and embedded images only."""
-    hashes = " ".join(
-        f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts
+def content_policy(scripts: Sequence[str], styles: str) -> str:
+    """A content security policy that allows these inline scripts, this inline style and embedded images only.
+
+    Nor can a script turn text into markup or code: what would do so takes a trusted type, and there is none.
+    """
+
+    def hashed(text: str) -> str:
+        return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+    return "; ".join(
+        (
+            "default-src 'none'",
+            "img-src data:",
+            f"style-src {hashed(styles)}",
+            f"script-src {' '.join(map(hashed, scripts))}",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "require-trusted-types-for 'script'",
+            "trusted-types 'none'",
+        )
     )
-    return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {hashes}"
+
+
+def visible(text: str) -> str:
+    """A text with characters that would not show, or would turn others around, written out."""
+    return _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def embed_json(value: Any) -> Markup:
     """JSON that can stand inside a script element whatever its strings hold."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)
+    return Markup(_UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def history_columns(history: Sequence[dict[str, Any]]) -> dict[str, list[float | None]]:
@@ -215,7 +244,7 @@ def _top_columns(table: FeatureTable) -> dict[str, Any]:
         return pack(np.where(columns < 0, -1, np.searchsorted(used, columns)).astype(np.int32))
 
     data = {
-        "names": [names[column] for column in used],
+        "names": [visible(names[column]) for column in used],
         "top_names": places(top),
         "top_weights": pack(np.take_along_axis(table.components, top, axis=1) * (top >= 0)),
         "example_names": places(example_top),
