@@ -306,7 +306,9 @@ def test_up_down_makes_wake_states_and_rows_more_likely(seed):
 
 
 def machine_arrays(machine):
-    return [getattr(machine, name) for name in (*machine.parameter_names, *machine._more_arrays())]
+    return [
+        getattr(machine, name) for name in (*machine.parameter_names, *machine._more_arrays(machine.n_features_in_))
+    ]
 
 
 @pytest.mark.parametrize(

@@ -508,7 +508,8 @@ def _whole_lines(path: Path) -> list[bytes]:
 def _lock(path: Path) -> IO[str] | None:
     """The file at ``path``, locked; None if another process holds it."""
     while True:
-        file = open(path, "w")  # noqa: SIM115 (the lock lives as long as the file is open)
+        # A link would empty a file elsewhere.
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "w")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
