@@ -1,5 +1,7 @@
 """Annealed importance sampling against enumeration and closed forms, in both directions."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from rarefire.random import Generator
 from rarefire.sampling.annealing import _estimate, anneal, annealed, forward, inverse_temperatures, reverse
 from rarefire.sampling.path import Path
 from rarefire.sampling.tempering import tempered
-from rarefire.units import Bernoulli
+from rarefire.units import Bernoulli, Gaussian
 from test_likelihood import gaussian_log_partition, gaussian_machine
 
 
@@ -49,6 +51,20 @@ def test_path_is_a_machine_at_every_temperature(make, beta):
     torch.testing.assert_close(path.free_energy(v, u, torch.full((7, 1), beta).double()), there.free_energy(v))
     if beta == 0:
         assert path.log_partition_base == pytest.approx(log_partition(there), abs=1e-12)
+
+
+def test_free_energies_along_the_path_do_not_ask_which_law_hidden_units_have():
+    """Real-valued hidden units of variance 1: Σ(v − a)²/2 − Σ[(z² − b²)/2 + ½ ln 2π], z = Wv + b, all at β."""
+    path, beta = path_of(dataclasses.replace(gaussian_machine(5, 4, seed=2, learnt=False), hidden=Gaussian())), 0.3
+    v = np.random.default_rng(0).normal(size=(7, 5))
+    m = at(path, beta)
+    w, b, a = m.weight.numpy(), m.hidden_bias.numpy(), m.visible_bias.numpy()
+    z = v @ w.T + b
+    expected = ((v - a) ** 2 / 2).sum(axis=1) - ((z**2 - b**2) / 2 + np.log(2 * np.pi) / 2).sum(axis=1)
+    rows = torch.from_numpy(v)
+    np.testing.assert_allclose(path.free_energy(rows, path.machine.hidden_input(rows), beta), expected)
+    # At β = 0 nine independent normal laws.
+    assert path.log_partition_base == pytest.approx(9 / 2 * np.log(2 * np.pi))
 
 
 def test_gibbs_step_leaves_the_distribution_at_its_temperature():
@@ -198,3 +214,32 @@ def test_temperatures_run_from_one_end_to_the_other():
     betas = inverse_temperatures(15)
     assert (betas[0], betas[-1], len(betas)) == (0.0, 1.0, 15)
     assert (np.diff(betas) > 0).all()
+
+
+def test_the_last_temperature_of_a_run_is_weighed_and_not_sampled():
+    path = path_of(machine(4, 3, seed=5))
+    v = torch.from_numpy(states(4))
+    generator, own = Generator(0, "test"), Generator(0, "test")
+    weights = anneal(path, v, [0.0, 0.4, 1.0], generator)
+    moved = path.gibbs(path.machine.hidden_input(v), 0.4, own)
+    assert generator.state() == own.state()
+    expected = at(path, 0.0).free_energy(v) - at(path, 0.4).free_energy(v)
+    expected += at(path, 0.4).free_energy(moved) - at(path, 1.0).free_energy(moved)
+    torch.testing.assert_close(weights, expected)
+
+
+def test_a_pair_of_temperatures_that_was_never_exchanged_counts_as_always_rejected():
+    one = annealed(path_of(machine(5, 4)), [5], 3, 0, n_sweeps=1, n_replicas=3)[0]
+    assert one.reverse.swap_rate == 0
+
+
+def test_the_tempering_that_is_meant_by_default(monkeypatch):
+    asked = []
+
+    def shorter(path, n_chains, n_sweeps, generator, *, n_temperatures):
+        asked.append((n_chains, n_sweeps, n_temperatures))
+        return tempered(path, n_chains, 4, generator, n_temperatures=3)
+
+    monkeypatch.setattr("rarefire.sampling.annealing.tempered", shorter)
+    annealed(path_of(machine(3, 2)), [3], 2, 0)
+    assert asked == [(2, 2000, 20)]

@@ -183,6 +183,30 @@ def test_a_batch_in_parts_gives_what_the_whole_gives(monkeypatch, penalty, dropo
         torch.testing.assert_close(after_parts[name], value)
 
 
+@pytest.mark.parametrize("sizes", [(6,), (3, 1, 2), (1, 1, 4)])
+def test_averages_over_parts_are_those_of_the_batch_in_the_order_in_which_they_are_asked_for(sizes):
+    t = Generator(0, "test").normal((6, 2), torch.float64)
+    averages = Averages(None, {})
+    parts = t.split(sizes)
+    for part in parts:
+        for power in (1, 2, 3):
+            torch.testing.assert_close(averages.collect(part**power), (part**power).mean(dim=0))
+        averages.rewind()
+    averages.divide(6)
+    for part in parts:
+        for power in (1, 2, 3):
+            torch.testing.assert_close(averages(part**power), (t**power).mean(dim=0))
+        averages.rewind()
+    assert averages.after == {}
+
+
+def test_of_a_running_average_there_is_one():
+    running = Averages(0.9, Averages.initial(2, torch.float64, torch.device("cpu")))
+    running(torch.ones(3, 2).double())
+    with pytest.raises(ValueError, match="one average only"):
+        running(torch.ones(3, 2).double())
+
+
 def test_running_averages_follow_the_batches():
     averages, d = Averages.initial(2, torch.float64, torch.device("cpu")), 0.8
     values, seen = [torch.tensor([1.0, 2.0]), torch.tensor([3.0, 0.0]), torch.tensor([5.0, 1.0])], []

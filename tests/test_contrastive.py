@@ -8,7 +8,11 @@ import torch
 
 from enumeration import gradient, joint, log_likelihood, machine, states
 from rarefire.data.batch import Batch
+from rarefire.losses import SquaredError
+from rarefire.objectives import Objective
 from rarefire.objectives.contrastive import ContrastiveDivergence
+from rarefire.objectives.finetune import Unrolled, UpDown
+from rarefire.objectives.reconstruction import Reconstruction
 from rarefire.penalties import L2, MeanActivity, NoPenalty
 from rarefire.random import Generator
 
@@ -129,6 +133,38 @@ def test_half_steps_are_what_their_names_say():
     assert state == {}
 
 
+@pytest.mark.parametrize("positive", ["mean", "sample"])
+@pytest.mark.parametrize("negative", ["mean", "sample"])
+@pytest.mark.parametrize("chain", ["mean", "sample"])
+@pytest.mark.parametrize("persistent", [False, True])
+def test_one_sample_serves_statistics_and_chain_where_both_ask_for_one(positive, negative, chain, persistent):
+    """The two steps by hand, from the same random numbers: what is drawn, in which order, and what is kept."""
+    m, batch = machine(seed=1), torch.from_numpy(ROWS)
+    halves = {"positive_hidden": positive, "negative_hidden": negative, "chain_hidden": chain}
+    objective = dataclasses.replace(CD, **halves, persistent=persistent, gibbs_steps=2)
+    chains = torch.from_numpy(states(3)[:5])
+    generator, own = Generator(0, "test"), Generator(0, "test")
+    given = {"chains": chains} if persistent else {}
+    loss, after = objective.evaluate(m, Batch.of(batch), given, generator)
+
+    def draw(mean, how):
+        return own.bernoulli(mean) if how == "sample" else mean
+
+    data = draw(m.hidden_mean(batch), positive)
+    h = chains if persistent else data if positive == chain else draw(m.hidden_mean(batch), chain)
+    v = own.bernoulli(m.visible_mean(h))
+    v = own.bernoulli(m.visible_mean(draw(m.hidden_mean(v), chain)))
+    mean = m.hidden_mean(v)
+    end = draw(mean, negative)
+    torch.testing.assert_close(loss.grads["weight"], end.T @ v / len(v) - data.T @ batch / 6)
+    torch.testing.assert_close(loss.grads["hidden_bias"], end.mean(dim=0) - data.mean(dim=0))
+    torch.testing.assert_close(loss.grads["visible_bias"], v.mean(dim=0) - batch.mean(dim=0))
+    assert set(after) == set(given)
+    if persistent:
+        torch.testing.assert_close(after["chains"], end if negative == chain else draw(mean, chain), rtol=0, atol=0)
+    assert generator.state() == own.state()
+
+
 def test_data_and_chains_are_divided_by_their_own_number():
     m = machine(seed=1)
     batch = torch.from_numpy(ROWS[:1])
@@ -164,3 +200,19 @@ def test_penalty_and_decay_join_the_gradient():
     for name in ("weight", "hidden_bias"):
         torch.testing.assert_close(loss.grads[name] - plain.grads[name], parameters[name].grad)
     torch.testing.assert_close(loss.grads["visible_bias"], plain.grads["visible_bias"])
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [CD, Reconstruction(SquaredError(), NoPenalty(), NoPenalty()), Unrolled(True, NoPenalty()), UpDown(1)],
+    ids=lambda objective: type(objective).__name__,
+)
+def test_an_objective_is_not_changed_under_way(objective):
+    for field in dataclasses.fields(objective):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(objective, field.name, None)
+
+
+def test_what_cannot_be_evaluated_is_no_objective():
+    with pytest.raises(TypeError, match="evaluate"):
+        type("_Part", (Objective,), {})()

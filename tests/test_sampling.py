@@ -1,11 +1,17 @@
 """The sampler's stationary distribution against the enumerated one."""
 
+import dataclasses
+
 import numpy as np
+import pytest
 import torch
 
 from enumeration import joint, machine, states
 from rarefire.random import Generator
 from rarefire.sampling import gibbs, half_step
+from rarefire.sampling.annealing import Estimate
+from rarefire.sampling.path import Path
+from rarefire.sampling.tempering import Replicas
 
 
 def test_stationary_distribution_is_the_machines_own():
@@ -45,3 +51,11 @@ def test_mean_half_steps_draw_nothing():
         expected = m.hidden_mean(x)
     torch.testing.assert_close(v, x)
     torch.testing.assert_close(mean, expected)
+
+
+def test_what_goes_in_and_out_of_a_sampler_does_not_change():
+    path = Path(machine(), torch.zeros(4).double())
+    for record in (path, Replicas.initial(path, 2, 3, Generator(0, "test")), Estimate(1.0, 0.1)):
+        for field in dataclasses.fields(record):
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                setattr(record, field.name, None)

@@ -1,5 +1,7 @@
 """Parallel tempering against enumeration, and where plain Gibbs sampling stays where it is."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -135,3 +137,75 @@ def test_respacing_evens_the_rates_out():
 def test_one_temperature_is_no_path():
     with pytest.raises(ValueError, match="at least 2"):
         Replicas.initial(path_of(machine()), 3, 1, Generator(0, "test"))
+
+
+@pytest.mark.parametrize("n_chains", [1, 5])
+def test_two_temperatures_are_exchanged_in_every_second_sweep(n_chains):
+    path = path_of(machine(4, 3, seed=1))
+    generator = Generator(0, "test")
+    replicas = temper(path, Replicas.initial(path, n_chains, 2, generator), 5, generator)
+    np.testing.assert_array_equal(replicas.tried, [3 * n_chains])
+    assert replicas.step == 5
+    # A sweep without exchanges is a Gibbs step at each temperature, and draws nothing else.
+    v = replicas.v
+    beta = replicas.betas.repeat_interleave(n_chains)[:, None]
+    same, own = Generator(1, "test"), Generator(1, "test")
+    after = temper(path, replicas, 1, same)
+    torch.testing.assert_close(after.v, path.gibbs(path.machine.hidden_input(v), beta, own), rtol=0, atol=0)
+    assert same.state() == own.state()
+
+
+def test_new_temperatures_divide_the_rejections_evenly():
+    """Between the old β the sum of rejections is a straight line, on which the new β lie at equal heights."""
+    rates, betas = np.array([0.5, 1.0, 0.25, 0.0]), np.array([0.0, 0.1, 0.4, 0.8, 1.0])
+    v = torch.zeros(10, 3).double()
+    tried = torch.full((4,), 8.0).double()
+    old = Replicas(torch.from_numpy(betas), v, 7, tried, tried * torch.from_numpy(rates))
+    new = old.respaced()
+    heights = np.interp(new.betas, betas, np.concatenate([[0.0], np.cumsum(1 - rates)]))
+    # A pair that was never rejected counts as one that is rejected once in a thousand.
+    np.testing.assert_allclose(heights, np.linspace(0, 2.25, 5), atol=2e-3)
+    assert (np.diff(new.betas) > 0).all()
+    assert (new.betas[0], new.betas[-1], new.step) == (0, 1, 7)
+    assert new.v is v
+    assert not new.tried.any()
+    assert not new.accepted.any()
+    # Where no pair was rejected, all are alike.
+    free = Replicas(torch.linspace(0, 1, 5).double(), v, 0, tried, tried).respaced()
+    np.testing.assert_allclose(free.betas, np.linspace(0, 1, 5))
+    # One pair that was not tried says nothing yet.
+    untried = tried.clone()
+    untried[2] = 0
+    unknown = Replicas(old.betas, v, 7, untried, untried)
+    assert unknown.respaced() is unknown
+
+
+def test_temperatures_move_after_the_first_and_the_second_quarter_of_the_sweeps():
+    path = path_of(machine(4, 3, seed=1, scale=2.0))
+    got = tempered(path, 6, 22, Generator(0, "test"), n_temperatures=3)
+    generator = Generator(0, "test")
+    replicas = Replicas.initial(path, 6, 3, generator)
+    seen = [replicas.betas]
+    for sweeps in (5, 5):
+        replicas = temper(path, replicas, sweeps, generator).respaced()
+        seen.append(replicas.betas)
+    replicas = temper(path, replicas, 12, generator)
+    assert not any(torch.equal(one, other) for one, other in pairwise(seen))
+    assert got.step == 22
+    torch.testing.assert_close(got.v, replicas.v, rtol=0, atol=0)
+    torch.testing.assert_close(got.betas, seen[-1], rtol=0, atol=0)
+
+
+def test_twenty_temperatures_where_none_are_asked_for():
+    assert len(tempered(path_of(machine()), 2, 4, Generator(0, "test")).betas) == 20
+
+
+def test_chains_begin_at_independent_samples_of_the_base_at_every_temperature():
+    path = path_of(machine(3, 2, seed=1))
+    replicas = Replicas.initial(path, 20_000, 4, Generator(0, "test"))
+    np.testing.assert_allclose(replicas.betas, [0, 1 / 3, 2 / 3, 1])
+    assert (replicas.step, replicas.v.shape) == (0, (80_000, 3))
+    assert replicas.tried.tolist() == replicas.accepted.tolist() == [0, 0, 0]
+    for place in range(4):
+        assert chi_square(replicas.v[20_000 * place : 20_000 * (place + 1)], at(path, 0.0)) < 24.3
+    torch.testing.assert_close(replicas.samples, replicas.v[60_000:], rtol=0, atol=0)

@@ -35,9 +35,10 @@ class Averages:
 
     def collect(self, t: Hidden) -> Tensor:
         """Take a part into the averages; gives that of the part, for what is not kept."""
+        total = t.sum(dim=0)
         if self._asked == len(self._totals):
-            self._totals.append(torch.zeros_like(t[0]))
-        self._totals[self._asked] += t.sum(dim=0)
+            self._totals.append(torch.zeros_like(total))
+        self._totals[self._asked] += total
         self._asked += 1
         return t.mean(dim=0)
 

@@ -58,7 +58,8 @@ class Unrolled(Objective):
         means = [*down.means[::-1], up.means[-1]]
         for k, layer in enumerate(model.layers, 1):
             _collect(grads, "decoder", k, states[k - 1].T @ delta, delta)
-            delta = (delta @ layer.decoder_weight.T) * model.hidden.slope(means[k - 1], means[k - 1])
+            mean = means[k - 1]
+            delta = (delta @ layer.decoder_weight.T) * model.hidden.slope(mean, mean)
         for k in range(len(model.layers), 0, -1):
             _collect(grads, "encoder", k, delta.T @ up.states[k - 1], delta)
             if k > 1:

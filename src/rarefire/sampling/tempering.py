@@ -102,10 +102,8 @@ def temper(path: Path, replicas: Replicas, n_sweeps: int, generator: Generator) 
     for step in range(replicas.step, replicas.step + n_sweeps):
         v = path.gibbs(u, beta, generator)
         u = path.machine.hidden_input(v)
-        pairs = slice(step % 2, n_temperatures - 1, 2)
+        pairs = slice(step % 2, None, 2)
         low, high = places[:-1][pairs].flatten(), places[1:][pairs].flatten()
-        if len(low) == 0:
-            continue
         here = path.free_energy(v, u, beta)
         crossed = path.free_energy(v[high], u[high], beta[low]) + path.free_energy(v[low], u[low], beta[high])
         log_ratio = here[low] + here[high] - crossed
