@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import datetime
 import warnings
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
@@ -197,6 +200,22 @@ REFUSED = {
     "large in a list": ([[1, 2], [BIG, 1]], f"X: the value '{BIG}' at row 1, column 0"),
     "large as object": (np.array([[1, BIG]], object), f"X: the value '{BIG}' at row 0, column 1"),
     "beyond all floats": ([[1, 10**400]], "is an integer too large to be held exactly; save the values as floats"),
+    "large beside fractions": ([[0.5, 2], [BIG, 1]], f"X: the value '{BIG}' at row 1, column 0"),
+    "large in a queue": (collections.deque([[1, 2], [BIG, 1]]), f"X: the value '{BIG}' at row 1, column 0"),
+    "texts in a queue": (collections.deque([["1", "0"]]), "X holds texts (<U1)"),
+    "large decimal": (np.array([[1.0, Decimal(BIG)]], object), f"X: the value '{BIG}' at row 0, column 1"),
+    "large fraction": (np.array([[1.0, Fraction(BIG)]], object), f"X: the value '{BIG}' at row 0, column 1"),
+    "arrays in an array": (
+        np.array([[1.0, torch.tensor(BIG)], [1.0, 2.0]], object),
+        f"X: the value 'tensor({BIG})' at row 0, column 1",
+    ),
+    "bytes as numbers": (
+        np.array([[1.0, bytearray(b"1")]], object),
+        "at row 0, column 1 (counted from 0) is no number",
+    ),
+    "complex objects": (np.array([[1.0, 1j]], object), "at row 0, column 1 (counted from 0) is no number"),
+    "large unsigned tensor": (torch.tensor([[1, 2**63 + 1]], dtype=torch.uint64), "at row 0, column 1"),
+    "blocks": (torch.eye(4).to_sparse_bsr((2, 2)), "X is a tensor of a kind (torch.sparse_bsr) that cannot be read"),
     "sparse large": (sp.csr_matrix([[0, 1], [BIG, 0]]), f"X: the value '{BIG}' at row 1, column 0"),
     "sparse large by columns": (sp.csc_matrix([[0, 1], [BIG, 0]]), f"X: the value '{BIG}' at row 1, column 0"),
     "large tensor": (torch.tensor([[1, BIG]]), f"X: the value '{BIG}' at row 0, column 1"),
@@ -298,6 +317,15 @@ def test_any_numbers_come_out_as_they_are_or_are_refused(array, step, fortran, f
     assert rows.tolist() == numbers
 
 
+@pytest.mark.parametrize("index", [77_000, -5000])
+def test_a_broken_sparse_matrix_is_refused(index):
+    """It would be read beyond its memory."""
+    matrix = sp.csr_matrix(np.eye(200))
+    matrix.indices[0] = index
+    with pytest.raises(InputError, match=r"X is a broken sparse matrix \(.*\); build it anew from its entries"):
+        FAMILIES["real"]().fit(matrix)
+
+
 def test_updates_in_float32_refuse_what_it_does_not_hold():
     first = np.eye(2, dtype=np.float32)
     for value, text in ((2**24 + 1, "16777217"), (1e300, "1e+300")):
@@ -314,6 +342,7 @@ def test_updates_in_float32_refuse_what_it_does_not_hold():
 def test_tensors_are_answered_where_and_as_precisely_as_they_are():
     assert tensor_rows(torch.tensor([[2**24 + 1]]), 1).tolist() == [[2.0**24 + 1]]
     assert tensor_rows(torch.tensor([[2**24 + 1]], dtype=torch.int32), 1).tolist() == [[2.0**24 + 1]]
+    assert tensor_rows(torch.tensor([[2**24 + 1]], dtype=torch.uint32), 1).tolist() == [[2.0**24 + 1]]
     assert tensor_rows(torch.tensor([[3]], dtype=torch.int16), 1).dtype == torch.float32
     with pytest.raises(InputError, match=r"shape \(1, 2\); expected \(n_samples, 3\)"):
         tensor_rows(torch.ones(1, 2), 3)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import re
 import shutil
+import signal
 import threading
 from pathlib import Path
 
@@ -537,6 +539,67 @@ def test_one_directory_one_worker(tmp_path, rows, cli):
     other.join()
     assert cli("resume", directory, "--quiet").code == 0
     assert not (directory.path / ".lock").exists()
+
+
+def test_a_link_or_a_pipe_in_place_of_the_lock_is_no_lock(tmp_path):
+    """It would be locked, or emptied, elsewhere; or waited for."""
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/.lock").symlink_to(victim)
+    with pytest.raises(RunError, match="cannot be written"), RunDirectory(tmp_path / "run").locked():
+        pass
+    assert victim.read_text() == "mine"
+    (tmp_path / "run/.lock").unlink()
+    os.mkfifo(tmp_path / "run/.lock")
+    with RunDirectory(tmp_path / "run").locked():
+        pass
+
+
+def test_a_run_that_cannot_be_replaced_stays_whole(tmp_path, rows, monkeypatch, contents):
+    directory = begin(tmp_path / "run", rows, machine())
+    finish(directory)
+    before = contents(directory.path)
+    spec = directory.spec()
+    rename, moved = os.rename, []
+
+    def refuse_the_third(source, target):
+        if len(moved) == 2:
+            moved.append(target)
+            raise PermissionError(1, "Operation not permitted")
+        moved.append(target)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", refuse_the_third)
+    with pytest.raises(RunError, match="cannot be written"):
+        directory.create(spec, overwrite=True)
+    assert len(moved) > 3
+    assert contents(directory.path) == before
+    monkeypatch.undo()
+    directory.create(spec, overwrite=True)
+    assert set(contents(directory.path)) == {"spec.json"}
+
+
+def test_ctrl_c_while_python_goes_on_with_a_run_leaves_a_checkpoint(tmp_path, rows):
+    X = np.load(rows)
+    estimator = rf.BernoulliRBM(4, n_iter=30, random_state=0)
+    alone = clone(estimator).set_params(checkpoint_dir=str(tmp_path / "alone")).fit(X)
+    path = tmp_path / "run"
+    RunDirectory(path).create({**estimator.spec(0), "data": estimator.source_of(X).spec(), "warm": False})
+    fit_source, seen = rf.BernoulliRBM.fit_source, []
+
+    def interrupted(self, *arguments, **options):
+        os.kill(os.getpid(), signal.SIGINT)
+        seen.append(1)
+        return fit_source(self, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rf.BernoulliRBM, "fit_source", interrupted)
+        with pytest.raises(KeyboardInterrupt, match=r"stopped in epoch 1 of 30; go on with rarefire\.resume"):
+            rf.resume(path, X)
+    assert seen
+    assert RunDirectory(path).checkpoint.is_file()
+    np.testing.assert_array_equal(rf.resume(path, X).components_, alone.components_)
 
 
 def test_a_lock_on_a_file_that_was_taken_away_does_not_count(tmp_path, monkeypatch):

@@ -127,6 +127,7 @@ class Kills(Section):
 
     def tell(self, found: dict[str, Any]) -> list[str]:
         places = (
+            "while Python started",
             "before spec.json",
             "before the first checkpoint",
             "between checkpoints",
@@ -134,17 +135,23 @@ class Kills(Section):
             "at its end",
         )
         rows = [
-            (name, *(str(kills.get(place, 0)) for place in places), str(sum(kills.values())))
+            (
+                name,
+                *(str(sum(n for where, n in kills.items() if where.startswith(place))) for place in places),
+                str(sum(kills.values())),
+            )
             for name, kills in found.items()
         ]
         total = sum(sum(kills.values()) for kills in found.values())
+        random = sum(n for kills in found.values() for where, n in kills.items() if where.endswith("at random"))
         return [
             "## Killed runs",
             "",
-            f"Processes that SIGKILL ended at random moments, {total} in all, by where the run stood. Each was gone on "
-            "with by `rarefire resume` (or begun again, where it had not yet written its `spec.json`) until it was "
-            "done, and weights, history, metrics, features, figures and page were then those of a run left alone, byte "
-            "for byte. `tests/test_interruptions.py` says what each configuration is.",
+            f"Processes that SIGKILL ended, {total} in all, {random} of them at random moments and the others between "
+            "two checkpoints or before the first, by where the run stood. Each was gone on with by `rarefire resume` "
+            "(or begun again, where it had not yet written its `spec.json`) until it was done, and weights, history, "
+            "metrics, features, figures and page were then those of a run left alone, byte for byte. "
+            "`tests/test_interruptions.py` says what each configuration is.",
             "",
             *table(("run", *places, "kills survived"), rows),
             "",

@@ -26,6 +26,9 @@ _SPEC, _WEIGHTS, _HISTORY, _TIMING = "spec.json", "weights.safetensors", "histor
 _METRICS, _TABLE, _PAGE, _LOCK = "metrics.json", "features.safetensors", "report.html", ".lock"
 _CHECKPOINT = "checkpoint/state.safetensors"
 
+#: What a run that is overwritten loses.
+_OF_A_RUN = ("checkpoint", _WEIGHTS, _PAGE, _METRICS, _TABLE, _HISTORY, _TIMING, "figures", "arms", "layers")
+
 #: Ending of files that are being written; one that is left over belongs to a process that was killed.
 _PART = ".part"
 
@@ -217,26 +220,24 @@ class RunDirectory:
             As :meth:`check_free` does.
         """
         self.check_free(overwrite=overwrite)
+        self.check_links()
         spec_file = self.path / _SPEC
+        aside = self.path / f".replaced.{os.getpid()}{_PART}"
+        moved: list[str] = []
         # At every moment the directory holds the old run whole, the old run begun anew, or the new one.
-        with self._beside(spec_file, _as_json({"format": FORMAT, **spec})):
-            for name in (
-                "checkpoint",
-                _WEIGHTS,
-                _PAGE,
-                _METRICS,
-                _TABLE,
-                _HISTORY,
-                _TIMING,
-                "figures",
-                "arms",
-                "layers",
-            ):
-                path = self.path / name
-                if path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink(missing_ok=True)
+        try:
+            with self._beside(spec_file, _as_json({"format": FORMAT, **spec})):
+                for name in _OF_A_RUN:
+                    if (self.path / name).exists():
+                        aside.mkdir(exist_ok=True)
+                        os.rename(self.path / name, aside / name)
+                        moved.append(name)
+        except RunError:
+            for name in moved:
+                os.rename(aside / name, self.path / name)
+            raise
+        finally:
+            _remove(aside)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -262,8 +263,8 @@ class RunDirectory:
         if file is None:
             raise RunError(f"another process is working on {self}; wait for it or choose another directory")
         with file:
-            for left in self.path.rglob(f".*{_PART}"):
-                left.unlink(missing_ok=True)
+            for left in list(self.path.rglob(f".*{_PART}")):
+                _remove(left)
             try:
                 yield
             finally:
@@ -309,7 +310,7 @@ class RunDirectory:
         version = spec.get("format")
         if type(version) is not int or version > FORMAT:
             raise InputError(
-                f"{self} was written in format {version}, this version reads up to {FORMAT}; update rarefire"
+                f"{self} was written in format {version!r}, this version reads up to {FORMAT}; update rarefire"
             )
         if version < 1:
             raise InputError(f"{self.path / _SPEC} is of format {version}, which never was; the run must be made again")
@@ -500,6 +501,15 @@ def _is_number(value: Any) -> bool:
         return False
 
 
+def _remove(path: Path) -> None:
+    """Take away a file or a folder, as far as that may be done."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
 def _whole_lines(path: Path) -> list[bytes]:
     """The lines of a file that end as lines do; none where there is no file."""
     return path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
@@ -508,8 +518,8 @@ def _whole_lines(path: Path) -> list[bytes]:
 def _lock(path: Path) -> IO[str] | None:
     """The file at ``path``, locked; None if another process holds it."""
     while True:
-        # A link would empty a file elsewhere.
-        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "w")
+        # Through a link a file elsewhere would be locked, and a pipe would be waited for.
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666), "w")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

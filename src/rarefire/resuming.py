@@ -9,10 +9,11 @@ from typing import Any
 
 from rarefire import recipes, runs
 from rarefire.artifact import RunDirectory
-from rarefire.errors import InputError
+from rarefire.errors import InputError, Interrupted
 from rarefire.estimators.base import SparseLearner
 from rarefire.estimators.keeping import versions
 from rarefire.estimators.load import built, load
+from rarefire.interrupts import interruptible
 from rarefire.runs import Watch
 
 
@@ -42,8 +43,11 @@ def resume(path: str | os.PathLike[str], X: Any = None, trusted: Collection[str]
     directory = RunDirectory(path, trusted)
     directory.spec()  # seen to be a run before anything is locked
     directory.check_links()
-    with directory.locked():
-        go_on(directory, Watch(), X)
+    with directory.locked(), interruptible() as stopped:
+        try:
+            go_on(directory, Watch(should_stop=stopped), X)
+        except Interrupted as error:
+            raise KeyboardInterrupt(f"{error}; go on with rarefire.resume({str(path)!r}, X)") from None
     return load(path, trusted)
 
 
@@ -72,12 +76,12 @@ def go_on(directory: RunDirectory, watch: Watch, X: Any = None) -> None:
         elif spec["kind"] == "fit":
             runs.go_on(directory, spec, watch)
         else:
-            _go_on_with_array(directory, spec, X)
+            _go_on_with_array(directory, spec, X, watch)
     except InputError as error:  # of data and arguments that the user has not given now
         raise error if str(directory) in str(error) else InputError(f"{directory}: {error}") from None
 
 
-def _go_on_with_array(directory: RunDirectory, spec: dict[str, Any], X: Any) -> None:
+def _go_on_with_array(directory: RunDirectory, spec: dict[str, Any], X: Any, watch: Watch) -> None:
     if X is None:
         raise InputError(
             f"{directory} was begun from Python on an array; go on with rarefire.resume({str(directory)!r}, X)"
@@ -91,5 +95,5 @@ def _go_on_with_array(directory: RunDirectory, spec: dict[str, Any], X: Any) -> 
     split = estimator.split(source.shape[0], spec["seed"])
     runs.check_begun(estimator, directory, source.shape[1])
     with runs.memory_said(directory):
-        estimator.fit_source(source, split, seed=spec["seed"], directory=directory)
+        estimator.fit_source(source, split, seed=spec["seed"], directory=directory, should_stop=watch.should_stop)
     directory.finish(estimator.weights_bytes())

@@ -19,7 +19,9 @@ class _CtrlC(KeyboardInterrupt):
 
 def main() -> None:
     """Run the command line; exit codes are 0, 1 (failure), 2 (bad input or usage), 130 (interrupted)."""
-    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)  # all is done by then
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal may not have every letter
+            stream.reconfigure(errors="backslashreplace")
     try:
         with _ctrl_c_raises():
             from rarefire.cli.app import app
@@ -46,6 +48,8 @@ def main() -> None:
         if not _was_interrupted(error):
             raise
         _say("interrupted", 130)
+    finally:
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)  # first of all that is left to do
 
 
 @contextlib.contextmanager
@@ -84,5 +88,6 @@ def _was_interrupted(error: BaseException | None) -> bool:
 
 
 def _say(message: object, code: int) -> None:
-    sys.stderr.write(f"rarefire: {printable(' '.join(str(message).split()))}\n")
+    if sys.stderr is not None:
+        sys.stderr.write(f"rarefire: {printable(' '.join(str(message).split()))}\n")
     raise SystemExit(code)

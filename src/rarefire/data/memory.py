@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import datetime
 import warnings
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -15,13 +17,23 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_array, validate_data
 
-from rarefire.data.checks import unusable
+from rarefire.data.checks import LARGEST_EXACT, unusable
 from rarefire.data.source import Source, batch_rows
 from rarefire.errors import InputError
 from rarefire.types import Visible
 
 _NO_NUMBERS = {"U": "texts", "S": "texts", "T": "texts", "M": "dates", "m": "durations", "V": "records"}
-_NO_NUMBER = (str, bytes, datetime.date, datetime.timedelta, np.datetime64, np.timedelta64)
+_NO_NUMBER = (
+    str,
+    bytes,
+    bytearray,
+    memoryview,
+    complex,
+    datetime.date,
+    datetime.timedelta,
+    np.datetime64,
+    np.timedelta64,
+)
 
 
 def validated(X: Any, estimator: Any = None, *, reset: bool = False, sparse: bool = True) -> Any:
@@ -74,11 +86,12 @@ def tensor_rows(X: torch.Tensor, n_columns: int) -> Visible:
     if X.ndim != 2 or X.shape[1] != n_columns or len(X) == 0:
         raise InputError(f"X is a tensor of shape {tuple(X.shape)}; expected (n_samples, {n_columns})")
     X = X.detach()
-    if X.dtype == torch.int64 and len(X):
-        _check_exact(X.cpu().numpy())
     if X.is_complex():
         raise InputError(_COMPLEX)
-    wide = X.dtype in (torch.float64, torch.int64, torch.int32)
+    floating = X.is_floating_point()
+    if not floating and X.dtype.itemsize == 8:
+        _check_exact(X.cpu().numpy())
+    wide = X.dtype == torch.float64 if floating else X.dtype.itemsize >= 4
     rows = X.to(torch.float64 if wide else torch.float32)
     if not bool(torch.isfinite(rows).all()):
         _check_finite(rows.cpu().numpy(), None)
@@ -99,13 +112,21 @@ def _array_of(X: Any) -> Any:
         # NumPy knows the types of torch but for some narrow floats, which float32 holds.
         narrow = X.is_floating_point() and X.dtype not in (torch.float16, torch.float32, torch.float64)
         X = X.detach().cpu().to(torch.float32 if narrow else X.dtype)
-        return _csr_of(X) if is_sparse(X) else X.resolve_conj().resolve_neg().numpy()
-    if isinstance(X, (list, tuple)):
         try:
-            return np.asarray(X)
-        except ValueError:
-            return X  # rows of different lengths, of which scikit-learn has more to say
-    return X
+            return _csr_of(X) if is_sparse(X) else X.resolve_conj().resolve_neg().numpy()
+        except (RuntimeError, TypeError):
+            raise InputError(f"X is a tensor of a kind ({X.layout}) that cannot be read; give X.to_dense()") from None
+    if isinstance(X, np.ndarray) or sp.issparse(X) or hasattr(X, "columns"):
+        return X
+    try:
+        array = np.asarray(X)
+        if array.dtype.kind == "f":
+            _check_values(np.asarray(X, dtype=object))  # whose integers NumPy may have rounded
+        return array
+    except InputError:
+        raise
+    except ValueError:
+        return X  # rows of different lengths, of which scikit-learn has more to say
 
 
 def _csr_of(X: torch.Tensor) -> sp.csr_matrix:
@@ -126,6 +147,11 @@ def _check_exact(X: Any) -> None:
             "fill them (X.filled(0)) or drop their rows"
         )
     if sp.issparse(X):
+        if hasattr(X, "check_format"):
+            try:
+                X.check_format()
+            except ValueError as error:
+                raise InputError(f"X is a broken sparse matrix ({error}); build it anew from its entries") from None
         if X.dtype.kind in "iu" and X.dtype.itemsize == 8:
             entries = X.tocoo()
             if len(bad := np.flatnonzero(unusable(entries.data))):
@@ -166,8 +192,13 @@ def _check_values(values: NDArray[Any], name: Any = None) -> None:
 
 def _is_changed(value: Any) -> bool:
     """Whether an entry of an object array is no number, or an integer that floats would round."""
-    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
-        return abs(int(value)) > 2**53
+    if isinstance(value, (float, np.floating, bool, np.bool_)):
+        return False
+    if isinstance(value, (np.ndarray, torch.Tensor)) and value.ndim == 0:
+        return _is_changed(value.item())
+    if isinstance(value, (int, np.integer, Fraction, Decimal)):
+        number: Any = value
+        return number == number and abs(number) > LARGEST_EXACT  # which NaN is not
     return isinstance(value, _NO_NUMBER)
 
 

@@ -260,7 +260,7 @@ class GaussianRBM(RestrictedBoltzmannMachine):
         # Before the first epoch is over half of the units are on: all weights and biases are near zero.
         active = history[-1]["active_mean"] if history else self.n_components / 2
         rate = history[-1]["learning_rate"] if history else value_at(self.learning_rate, 0.0)
-        if rate * active < STABLE:
+        if rate * max(active, 1) < STABLE:  # a rate that no unit stands leaves none active
             return (
                 f"; learning_rate × active units was {rate:g} × {active:.0f} = {rate * active:.3g}, which is stable "
                 "by itself: a weaker penalty or weight decay helps, or standardised rows"

@@ -107,7 +107,7 @@ def _check_arguments(part: Any) -> None:
     for name, value in anywhere.get_params().items():
         kind = name.rpartition("__")[2]
         if kind == "checkpoint_dir" and value is not None:
-            raise InputError(f"{name}={value!r} names another directory; the run must be made again")
+            raise InputError(f"{name}={value!r} names another directory")
         if kind == "verbose" and not isinstance(value, (int, float)):
             raise InputError(f"{name}={value!r} must be a number")
         if kind == "random_state" and value is not None and (type(value) is not int or value < 0):
