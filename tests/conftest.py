@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +19,9 @@ from rarefire.cli import main
 
 # Before SciPy is imported: scikit-learn's contract has checks that are skipped without.
 os.environ["SCIPY_ARRAY_API"] = "1"
+
+# A shell has Ctrl-C ignored in what it runs in the background, and so would these tests and their processes.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)

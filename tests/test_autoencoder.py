@@ -25,7 +25,16 @@ from rarefire.errors import InputError, RunError
 from rarefire.losses import BernoulliCrossEntropy, SquaredError
 from rarefire.models.autoencoder import Autoencoder
 from rarefire.objectives.reconstruction import Averages, Reconstruction
-from rarefire.penalties import L2, CrossEntropy, KLDivergence, L1Activity, NoPenalty, StudentT, TargetMean
+from rarefire.penalties import (
+    L2,
+    CrossEntropy,
+    KLDivergence,
+    L1Activity,
+    NoPenalty,
+    StudentT,
+    TargetMean,
+    TargetMeanOfBiases,
+)
 from rarefire.random import Generator
 from rarefire.schedules import Linear
 
@@ -164,7 +173,11 @@ def test_penalties_of_document_004_have_their_written_values():
     assert StudentT(2.0).evaluate(seen)[0] == pytest.approx(2 * np.log(1 + h**2).sum(axis=1).mean())
 
 
-@pytest.mark.parametrize("penalty", [KLDivergence(0.1, 2.0), KLDivergence(0.1, 2.0, averaging=0.9), L1Activity()])
+@pytest.mark.parametrize(
+    "penalty",
+    [KLDivergence(0.1, 2.0), KLDivergence(0.1, 2.0, averaging=0.9), L1Activity(), TargetMeanOfBiases(0.1, 2.0)],
+    ids=repr,
+)
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 def test_a_batch_in_parts_gives_what_the_whole_gives(monkeypatch, penalty, dropout):
     estimator = of_source(penalty=penalty, solver="adam")
@@ -181,6 +194,35 @@ def test_a_batch_in_parts_gives_what_the_whole_gives(monkeypatch, penalty, dropo
         torch.testing.assert_close(parts.grads[name], gradient, rtol=1e-10, atol=1e-13)
     for name, value in after.items():
         torch.testing.assert_close(after_parts[name], value)
+
+
+@pytest.mark.parametrize(("rows_of_part", "looks"), [(51, 1), (50, 1), (49, 4), (20, 6)])
+def test_a_penalty_looks_twice_at_parts_and_once_at_what_is_whole(monkeypatch, rows_of_part, looks):
+    seen = []
+
+    class _Counted(L1Activity):
+        def evaluate(self, p):
+            seen.append(len(p.x))
+            return super().evaluate(p)
+
+    model, _ = model_and_objective(of_source(), 64)
+    monkeypatch.setattr(batches, "PART_VALUES", 64 * rows_of_part)
+    batch = Batch.of(torch.from_numpy(DIGITS[:50]))
+    Reconstruction(SquaredError(), _Counted(), NoPenalty()).evaluate(model, batch, {}, Generator(0, "test"))
+    assert len(seen) == looks
+    assert sum(seen) == (50 if looks == 1 else 100)
+
+
+def test_nothing_is_dropped_where_nothing_is_said_of_it():
+    model, _ = model_and_objective(of_source(output=None), 64)
+    rows, generator = DIGITS[:50], Generator(0, "test")
+    before = generator.state()
+    objective = Reconstruction(SquaredError(), NoPenalty(), NoPenalty())
+    loss, _ = objective.evaluate(model, Batch.of(torch.from_numpy(rows)), {}, generator)
+    h = sigma(rows @ model.encoder_weight.numpy().T + model.encoder_bias.numpy())
+    x_hat = h @ model.decoder.numpy() + model.decoder_bias.numpy()
+    assert loss.value == pytest.approx(0.5 * ((rows - x_hat) ** 2).sum(axis=1).mean(), rel=1e-12)
+    assert generator.state() == before
 
 
 @pytest.mark.parametrize("sizes", [(6,), (3, 1, 2), (1, 1, 4)])

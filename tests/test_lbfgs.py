@@ -13,6 +13,7 @@ from sklearn.datasets import load_digits
 from rarefire.arguments import check
 from rarefire.checkpoint import TrainState
 from rarefire.errors import InputError
+from rarefire.random import Generator
 from rarefire.solvers.lbfgs import LBFGS, Point, between
 from rarefire.types import Loss
 
@@ -168,7 +169,8 @@ def test_a_run_goes_on_from_a_checkpoint_bit_for_bit(n, tmp_path):
     state = solver.initial(parameters)
     for _ in range(n):
         solver.step(objective, parameters, state, 0.0)
-    (tmp_path / "state").write_bytes(TrainState(parameters, state).to_bytes())
+    generator = Generator(0, "sample").state()
+    (tmp_path / "state").write_bytes(TrainState(parameters, state, generator=generator).to_bytes())
     resumed = TrainState.read(tmp_path / "state", torch.device("cpu"))
     resumed.check_like(TrainState(parameters, solver.initial(parameters)), "state")
     for _ in range(20):
