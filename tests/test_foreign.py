@@ -2,13 +2,16 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
@@ -307,6 +310,36 @@ def test_what_is_changed_at_random_is_read_rightly_or_refused(python, tmp_path):
     assert min(outcome["accepted"], outcome["refused"]) > n / 5
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a device that is not here")
+def test_runs_of_a_device_that_is_not_here_are_used_on_one_that_is(taken, process, tmp_path):
+    path, base = taken("machine")
+    edit(path / "spec.json", lambda spec: spec["estimator"]["arguments"].update(device="cuda"))
+    warning = "since the run began, its device 'cuda' has gone; what it learned is used on 'cpu'"
+    with pytest.warns(UserWarning, match=warning):
+        machine = rf.load(path)
+    assert machine.device == "auto"
+    rows = np.random.default_rng(0).random((3, machine.n_features_in_))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(machine.transform(rows), rf.load(base.path).transform(rows))
+    np.save(tmp_path / "rows.npy", rows)
+    one = process("encode", path.name, "rows.npy", "-o", "codes.npy", cwd=tmp_path)
+    out, err = one.communicate(timeout=120)
+    assert (one.returncode, out) == (0, "codes.npy: 3 rows of 4 features\n")
+    assert err == f"rarefire: warning: {warning}\n"
+
+
+def test_runs_go_on_with_other_versions_with_a_warning(taken, process, tmp_path):
+    path, _ = taken("stopped autoencoder")
+    edit(path / "spec.json", lambda spec: spec["versions"].update(numpy="1.0"))
+    one = process("resume", path.name, "--quiet", cwd=tmp_path)
+    _, err = one.communicate(timeout=120)
+    assert one.returncode == 0
+    assert re.fullmatch(
+        r"rarefire: warning: since the run began, versions changed \(numpy 1\.0 to [\d.]+\); bits may differ\n", err
+    )
+
+
 @pytest.mark.parametrize("name", ["machine", "network", "pictures", "words"])
 def test_a_file_that_is_cut_off_is_refused(taken, name):
     path, _ = taken(name)
@@ -452,14 +485,6 @@ def test_a_run_that_is_further_than_it_goes_is_refused(taken):
     edit(path / "spec.json", lambda s: s["estimator"]["arguments"].update(max_iter=0))
     with pytest.raises(RunError, match="cannot go on at batch"):
         resume(path)
-
-
-def test_a_device_that_is_not_here_does_not_keep_a_run_from_being_loaded(taken):
-    path, base = taken("autoencoder")
-    edit(path / "spec.json", lambda s: s["estimator"]["arguments"].update(device="cuda:7"))
-    loaded = rf.load(path)
-    assert loaded.device == "cuda:7"
-    np.testing.assert_array_equal(loaded.set_params(device="cpu").transform(base.rows), base.codes)
 
 
 @pytest.mark.parametrize(

@@ -222,7 +222,9 @@ def kill_and_go_on(here, process, name, begin, go_on, other, record_property):
         # What was killed near its end goes on to it, so that the next kill meets a run that begins.
         if kills.total() < KILLS and not late:
             if rng.random() < 0.9:  # most of a short process is the start of Python
-                await_file(run / ".lock", one)
+                # What was left near its end may be done before its lock is seen.
+                while one.poll() is None and not (run / ".lock").exists():
+                    time.sleep(0.005)
                 wait = rng.uniform(0, other.seconds)
             else:
                 wait = rng.uniform(0, 2)

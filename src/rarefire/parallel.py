@@ -23,5 +23,6 @@ def resolve_device(device: str) -> torch.device:
         found = torch.device(device)
         torch.empty(0, device=found)
     except (RuntimeError, AssertionError, TypeError):
-        raise InputError(f"device {device!r} is not available here; use 'auto', 'cpu' or 'cuda'") from None
+        others = "'auto', 'cpu' or 'cuda'" if torch.cuda.is_available() else "'auto' or 'cpu'"
+        raise InputError(f"device {device!r} is not available here; use {others}") from None
     return found

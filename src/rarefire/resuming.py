@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Collection
 from typing import Any
@@ -78,7 +79,8 @@ def go_on(directory: RunDirectory, watch: Watch, X: Any = None) -> None:
         else:
             _go_on_with_array(directory, spec, X, watch)
     except InputError as error:  # of data and arguments that the user has not given now
-        raise error if str(directory) in str(error) else InputError(f"{directory}: {error}") from None
+        named = re.search(rf"(?<!\w){re.escape(str(directory))}(?!\w)", str(error))
+        raise error if named else InputError(f"{directory}: {error}") from None
 
 
 def _go_on_with_array(directory: RunDirectory, spec: dict[str, Any], X: Any, watch: Watch) -> None:

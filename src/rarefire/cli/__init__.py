@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal may not have every letter
             stream.reconfigure(errors="backslashreplace")
+    warnings.formatwarning = _warning
     try:
         with _ctrl_c_raises():
             from rarefire.cli.app import app
@@ -87,7 +89,17 @@ def _was_interrupted(error: BaseException | None) -> bool:
     return False
 
 
+def _sentence(message: object) -> str:
+    return f"rarefire: {printable(' '.join(str(message).split()))}\n"
+
+
+def _warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    return _sentence(f"warning: {message}")
+
+
 def _say(message: object, code: int) -> None:
     if sys.stderr is not None:
-        sys.stderr.write(f"rarefire: {printable(' '.join(str(message).split()))}\n")
+        sys.stderr.write(_sentence(message))
     raise SystemExit(code)

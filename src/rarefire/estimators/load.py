@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Collection
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ from rarefire.estimators import autoencoder, boltzmann, gaussian  # noqa: F401 (
 from rarefire.estimators.base import SparseLearner
 from rarefire.estimators.deep import DeepBeliefNetwork
 from rarefire.estimators.machine import RestrictedBoltzmannMachine
+from rarefire.parallel import resolve_device
 from rarefire.preprocess import Step
 
 T = TypeVar("T")
@@ -52,7 +54,8 @@ def load(path: str | os.PathLike[str], trusted: Collection[str] = ()) -> Any:
     -------
     estimator : the fitted estimator
         Where the run prepared its data, a fitted ``sklearn.pipeline.Pipeline`` of the steps and the estimator, so
-        that ``transform`` takes raw rows.
+        that ``transform`` takes raw rows. Where the run's device is not here, ``device`` is ``"auto"``, and a warning
+        says so.
 
     Raises
     ------
@@ -120,6 +123,19 @@ def _check_arguments(part: Any) -> None:
     anywhere.check_arguments()
 
 
+def _bring_here(estimator: SparseLearner) -> None:
+    """Let what was trained on a device that is not here compute on one that is."""
+    try:
+        resolve_device(estimator.device)
+    except InputError:
+        warnings.warn(
+            f"since the run began, its device {estimator.device!r} has gone; what it learned is used on "
+            f"{resolve_device('auto').type!r}",
+            stacklevel=2,
+        )
+        estimator.set_params(device="auto")
+
+
 def load_parts(directory: RunDirectory, family: type[Any] = SparseLearner) -> tuple[Any, list[Step]]:
     """The fitted estimator of a finished run, of a family, and the fitted steps before it."""
     spec = directory.spec()
@@ -127,6 +143,7 @@ def load_parts(directory: RunDirectory, family: type[Any] = SparseLearner) -> tu
         raise InputError(f"{directory} holds an unfinished run; {directory.way_on} goes on with it")
     estimator = built(spec["estimator"], family, directory)
     steps = [built(step, Step, directory) for step in spec.get("prepare", [])]
+    _bring_here(estimator)
     arrays, fitted = _read(directory)
     n_features = fitted["n_features_in_"]
     expected = estimator.fitted_shapes(n_features)
