@@ -448,7 +448,10 @@ def _check_loaded(run: Path, base: Base, made: Change) -> None:
     codes = loaded.transform(rows)
     if not np.isfinite(codes).all():
         raise Failure("codes that are not finite")
-    if not _is_told(spec["estimator"], to_spec(estimator)):
+    asked = spec["estimator"]
+    if asked["arguments"].get("device") not in ("auto", "cpu") and estimator.device == "auto":
+        asked["arguments"].pop("device", None)  # of a device that is not here
+    if not _is_told(asked, to_spec(estimator)):
         raise Failure("arguments that are not those of spec.json")
     if made.file in ("metrics.json", "timing.jsonl", "history.jsonl") or "figures" in made.file or _is_whole(run, made):
         _check_codes(codes, base)
