@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -71,14 +72,14 @@ class Generator:
         if self._torch is not None:
             bits = torch.randint(0, 2**24, tuple(shape), generator=self._torch, device=self.device)
             return bits.to(dtype).mul_(_TWO_POWER_MINUS_24)
-        size = int(np.prod(shape))
+        size = math.prod(shape)
         raw: NDArray[np.uint64] = self._bits.random_raw((size + 1) // 2)
         bits = torch.from_numpy(raw.view(np.int32)[:size]).reshape(tuple(shape))
         return bits.bitwise_and_(0xFFFFFF).to(dtype).mul_(_TWO_POWER_MINUS_24)
 
     def bernoulli(self, p: torch.Tensor) -> torch.Tensor:
         """One draw per entry, 1 with probability ``p`` and else 0, in the type of ``p``."""
-        return (self.uniform(p.shape, p.dtype) < p).to(p.dtype)
+        return self.uniform(p.shape, p.dtype).lt_(p)
 
     def normal(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
         """Standard normal numbers; drawn in float64 on the CPU, so that they agree between types."""

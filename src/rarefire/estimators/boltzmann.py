@@ -84,6 +84,10 @@ class BernoulliRBM(RestrictedBoltzmannMachine):
         Whether ``fit`` goes on from the fitted weights.
     device : str
         "auto" (a GPU where there is one), "cpu", "cuda", ...
+    precision : {"full", "bfloat16"}
+        Of the matrix products in training. "bfloat16" rounds their factors and results to 8 bits, which is several
+        times faster on processors with units for it, and slower on others; weights, sums and everything else keep
+        their type.
     checkpoint_dir : str or None
         Run directory that ``fit`` writes, with checkpoints that :func:`rarefire.resume` goes on from.
 
@@ -169,6 +173,7 @@ class BernoulliRBM(RestrictedBoltzmannMachine):
         tol: float = 1e-4,
         warm_start: bool = False,
         device: str = "auto",
+        precision: str = "full",
         checkpoint_dir: str | None = None,
     ) -> None:
         self.n_components = n_components
@@ -198,6 +203,7 @@ class BernoulliRBM(RestrictedBoltzmannMachine):
         self.tol = tol
         self.warm_start = warm_start
         self.device = device
+        self.precision = precision
         self.checkpoint_dir = checkpoint_dir
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from rarefire.estimators.stochastic import HALF_STEPS, StochasticLearner
 from rarefire.models.boltzmann import BoltzmannMachine
 from rarefire.objectives.averages import Averages
 from rarefire.objectives.contrastive import ContrastiveDivergence
-from rarefire.parallel import resolve_device
+from rarefire.parallel import Precision, resolve_device
 from rarefire.penalties import ActivityPenalty, NoPenalty, WeightPenalty
 from rarefire.random import Generator
 from rarefire.sampling import gibbs
@@ -60,6 +60,7 @@ class RestrictedBoltzmannMachine(StochasticLearner):
         "validation_fraction": Number(0, 1, none=True),
         "n_iter_no_change": Whole(1),
         "tol": Number(0),
+        "precision": Choice(tuple(get_args(Precision))),
     }
     parameter_names: ClassVar[dict[str, str]] = {
         "components_": "weight",
@@ -93,6 +94,7 @@ class RestrictedBoltzmannMachine(StochasticLearner):
     centring: float | None
     init_scale: float
     init_visible: str
+    precision: str
 
     # Training ---------------------------------------------------------------------------------------------------
 
@@ -126,6 +128,7 @@ class RestrictedBoltzmannMachine(StochasticLearner):
             penalty=self.parts()["penalty_"],
             weight_decay=self.parts()["weight_decay_"],
             centring=self.centring,
+            precision=self.precision,  # type: ignore[arg-type]
         )
 
     def _objective_state(self, train: Source, dtype: torch.dtype, device: torch.device) -> Tensors:

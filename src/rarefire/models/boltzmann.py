@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from rarefire.parallel import Precision, affine, factor
 from rarefire.random import Generator
 from rarefire.types import Hidden, HiddenBias, Pass, PerRow, Tensors, Visible, VisibleBias, Weight
 from rarefire.units import Gaussian, Units
@@ -33,6 +35,8 @@ class BoltzmannMachine:
         The law of each layer; hidden units are binary.
     log_variance : Tensor of shape (visible,), optional
         ln σ² of Gaussian visible units, which then take their variance from here; None leaves ``visible`` as it is.
+    precision : {"full", "bfloat16"}
+        Of the products with W.
     """
 
     weight: Weight
@@ -41,6 +45,7 @@ class BoltzmannMachine:
     hidden: Units
     visible: Units
     log_variance: VisibleBias | None = None
+    precision: Precision = "full"
 
     def __post_init__(self) -> None:
         if self.log_variance is not None:
@@ -85,13 +90,17 @@ class BoltzmannMachine:
         """What a row is multiplied by on the way up: W, or W/σ²."""
         return self.visible.statistic(self.weight)
 
+    @cached_property
+    def _factor(self) -> Weight:
+        return factor(self.weight, self.precision)
+
     def hidden_input(self, v: Visible) -> Hidden:
         """W t(v) + b."""
-        return torch.addmm(self.hidden_bias, self.visible.statistic(v), self.weight.T)
+        return affine(self.hidden_bias, self.visible.statistic(v), self._factor.T)
 
     def visible_input(self, h: Hidden) -> Visible:
         """Wᵀ h + a."""
-        return torch.addmm(self.visible_bias, h, self.weight)
+        return affine(self.visible_bias, h, self._factor)
 
     def hidden_mean(self, v: Visible) -> Hidden:
         """E[h | v]."""

@@ -35,7 +35,8 @@ class SGD(Solver):
         now = self.settings(progress)
         for name, gradient in loss.grads.items():
             # Without momentum the velocity is the gradient; it is still kept, so that momentum may set in later.
-            u = state[name].mul_(now["momentum"]).add_(gradient)
+            u = state[name].mul_(now["momentum"]).add_(gradient) if now["momentum"] else gradient
+            state[name] = u
             parameters[name].sub_(u, alpha=now["learning_rate"])
             if name in loss.shrinkage:
                 shrink(parameters[name], loss.shrinkage[name] * now["learning_rate"] / (1 - now["momentum"]))
