@@ -274,7 +274,15 @@ class RunDirectory:
                         self.path.rmdir()
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file whole or not at all: beside its place first, then renamed."""
+        """Write a file whole or not at all: beside its place first, then renamed.
+
+        Raises
+        ------
+        RunError
+            If it cannot be written, or the run was taken away.
+        """
+        if not self.exists:
+            raise RunError(f"{self} has no spec.json any more, so nothing of the run can be kept; begin it anew")
         with self._beside(self.path / name, content):
             pass
 
