@@ -351,6 +351,12 @@ def test_left_over_files_of_a_killed_process_go(tmp_path, rows):
     with directory.locked():
         finish(directory)
     assert not any(path.exists() for path in left)
+    # A kill between the last two acts of a run, of which the first makes it whole.
+    directory.checkpoint.parent.mkdir()
+    directory.checkpoint.write_text("the last state")
+    with directory.locked():
+        finish(directory)
+    assert not directory.checkpoint.parent.exists()
     # One that was killed while it wrote its very first file does not stand in the way either.
     (tmp_path / "new").mkdir()
     (tmp_path / "new/.spec.json.99.part").write_text("half")

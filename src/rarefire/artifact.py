@@ -263,7 +263,9 @@ class RunDirectory:
         if file is None:
             raise RunError(f"another process is working on {self}; wait for it or choose another directory")
         with file:
-            for left in list(self.path.rglob(f".*{_PART}")):
+            # What processes that were killed left: half a file, and the checkpoint of a run whose weights stand.
+            done = [weights.parent / Path(_CHECKPOINT).parent for weights in self.path.rglob(_WEIGHTS)]
+            for left in [*self.path.rglob(f".*{_PART}"), *done]:
                 _remove(left)
             try:
                 yield
