@@ -232,6 +232,12 @@ REFUSED = {
         pd.DataFrame({"a": [1.0, 2.0], "b": pd.array([1, None], dtype="Int64")}),
         "X contains NaN at row 1, column b (counted from 0); replace it or drop the row",
     ),
+    "missing as an object": (pd.DataFrame({"a": np.array([1, pd.NA], object)}), "the value '<NA>' at row 1, column a"),
+    "periods": (
+        pd.DataFrame({"a": [0.5], "p": pd.period_range("2020", periods=1)}),
+        "the value '2020-01-01' at row 0, column p (counted from 0) is no number; convert it",
+    ),
+    "intervals": (pd.DataFrame({"i": pd.interval_range(0, 1)}), "the value '(0, 1]' at row 0, column i"),
     "None": (np.array([[1.0, None]], object), "X contains NaN at row 0, column 1"),
     "NaN": (np.array([[1.0, 2.0], [np.nan, 0]]), "X contains NaN at row 1, column 0"),
     "infinity": (np.array([[1.0, 2.0], [0, -np.inf]]), "X contains infinity at row 1, column 1"),
@@ -243,6 +249,16 @@ REFUSED = {
         "X is a masked array with 1 masked values, which have no meaning here; fill them (X.filled(0)) or drop",
     ),
 }
+
+
+@pytest.mark.parametrize("kind", ["i1", "u1", "i4"])
+@pytest.mark.parametrize("form", [sp.coo_array, sp.csr_array])
+def test_entries_that_stand_twice_are_summed_beyond_their_type(form, kind):
+    largest = np.iinfo(kind).max
+    entries = sp.coo_array(([largest, largest, 1], ([0, 0, 1], [0, 0, 1])), shape=(2, 2), dtype=kind)
+    if form is sp.csr_array:
+        entries = sp.csr_array((entries.data, [0, 0, 1], [0, 2, 3]), shape=(2, 2))
+    np.testing.assert_array_equal(validated(entries).toarray(), [[2.0 * largest, 0], [0, 1]])
 
 
 @pytest.mark.parametrize("name", REFUSED)

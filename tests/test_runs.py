@@ -310,6 +310,22 @@ def test_a_kill_before_the_first_checkpoint(tmp_path, rows):
     assert bits(killed) == bits(alone)
 
 
+def test_a_run_that_is_taken_away_while_it_goes_on(tmp_path, rows):
+    """Nothing is written into its place, where it would look like part of a run."""
+    run = begin(tmp_path / "run", rows, machine())
+    polls = []
+
+    def taken_away():
+        polls.append(None)
+        if len(polls) == 3:
+            shutil.rmtree(run.path)
+        return False
+
+    with pytest.raises(RunError, match=r"run has no spec\.json any more, so nothing of the run can be kept; begin it"):
+        finish(run, runs.Watch(should_stop=taken_away, checkpoint_every=0))
+    assert not run.path.exists()
+
+
 def test_a_torn_last_line(tmp_path, rows):
     alone = begin(tmp_path / "alone", rows, machine())
     finish(alone)
@@ -335,6 +351,12 @@ def test_left_over_files_of_a_killed_process_go(tmp_path, rows):
     with directory.locked():
         finish(directory)
     assert not any(path.exists() for path in left)
+    # A kill between the last two acts of a run, of which the first makes it whole.
+    directory.checkpoint.parent.mkdir()
+    directory.checkpoint.write_text("the last state")
+    with directory.locked():
+        finish(directory)
+    assert not directory.checkpoint.parent.exists()
     # One that was killed while it wrote its very first file does not stand in the way either.
     (tmp_path / "new").mkdir()
     (tmp_path / "new/.spec.json.99.part").write_text("half")

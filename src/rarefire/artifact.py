@@ -263,7 +263,9 @@ class RunDirectory:
         if file is None:
             raise RunError(f"another process is working on {self}; wait for it or choose another directory")
         with file:
-            for left in list(self.path.rglob(f".*{_PART}")):
+            # What processes that were killed left: half a file, and the checkpoint of a run whose weights stand.
+            done = [weights.parent / Path(_CHECKPOINT).parent for weights in self.path.rglob(_WEIGHTS)]
+            for left in [*self.path.rglob(f".*{_PART}"), *done]:
                 _remove(left)
             try:
                 yield
@@ -274,7 +276,15 @@ class RunDirectory:
                         self.path.rmdir()
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file whole or not at all: beside its place first, then renamed."""
+        """Write a file whole or not at all: beside its place first, then renamed.
+
+        Raises
+        ------
+        RunError
+            If it cannot be written, or the run was taken away.
+        """
+        if not self.exists:
+            raise RunError(f"{self} has no spec.json any more, so nothing of the run can be kept; begin it anew")
         with self._beside(self.path / name, content):
             pass
 

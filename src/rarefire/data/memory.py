@@ -63,6 +63,8 @@ def validated(X: Any, estimator: Any = None, *, reset: bool = False, sparse: boo
     """
     X = _array_of(X)
     _check_exact(X)
+    if sp.issparse(X) and X.dtype.kind in "iu":
+        X = X.astype(np.float64)  # before entries that stand there twice are summed, which may exceed a narrow type
     small = isinstance(X, np.ndarray) and X.dtype.kind in "buif" and X.dtype.itemsize <= 2
     options: dict[str, Any] = {
         "accept_sparse": "csr" if sparse else False,
@@ -199,13 +201,18 @@ def _is_changed(value: Any) -> bool:
     if isinstance(value, (int, np.integer, Fraction, Decimal)):
         number: Any = value
         return number == number and abs(number) > LARGEST_EXACT  # which NaN is not
-    return isinstance(value, _NO_NUMBER)
+    return _is_no_number(value)
+
+
+def _is_no_number(value: Any) -> bool:
+    """Whether it is one of the usual things that are none; of others scikit-learn has more to say."""
+    return isinstance(value, _NO_NUMBER) or type(value).__module__.split(".")[0] == "pandas"  # NA, periods, intervals
 
 
 def _inexact(value: Any, row: int, column: Any) -> InputError:
     fault = (
         "is no number; convert it or leave its column out"
-        if isinstance(value, _NO_NUMBER)
+        if _is_no_number(value)
         else "is an integer too large to be held exactly; save the values as floats"
     )
     text = str(value) if len(str(value)) <= 40 else f"{str(value)[:40]}..."
