@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -265,6 +267,7 @@ def curves(rows, seed):
     return np.array([record["cost_mean_field"] for record in machine.history_])
 
 
+@pytest.mark.slow
 def test_costs_fall_as_with_rows_shuffled_as_a_whole(here, monkeypatch):
     """On rows that are sorted by class: within what another seed changes, which reading in order is far from."""
     rows = sorted_digits()
@@ -320,3 +323,72 @@ def test_codes_are_written_as_transform_gives_them(here, cli, dtype):
             name: (theirs[name].dtype, theirs[name].shape) for name in theirs
         }
     assert sorted(path.name for path in here.iterdir()) == ["codes.npy", "codes.npz", "run", "theirs.npz", "x.npy"]
+
+
+# Memory -------------------------------------------------------------------------------------------------------
+
+#: Runs the command line, then prints the largest anonymous memory that it had, in MiB: all but the pages of files.
+PEAK = """
+import sys, threading, time
+from pathlib import Path
+from rarefire.cli import main
+
+largest, done = 0, threading.Event()
+
+def watch():
+    global largest
+    while not done.wait(0.01):
+        status = Path("/proc/self/status").read_text()
+        largest = max(largest, int(status.split("RssAnon:")[1].split()[0]) // 1024)
+
+watcher = threading.Thread(target=watch)
+watcher.start()
+try:
+    main()
+finally:
+    done.set()
+    watcher.join()
+    print(largest)
+"""
+
+
+def peak(*words):
+    ran = subprocess.run([sys.executable, "-c", PEAK, *map(str, words)], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    return int(ran.stdout.split()[-1])
+
+
+def zeros(path, n_rows):
+    """A file of bytes that takes no room on the disk."""
+    np.lib.format.open_memmap(path, "w+", np.uint8, (n_rows, 1000)).flush()
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
+def test_memory_does_not_grow_with_the_file(here):
+    words = ["--estimator", "BernoulliRBM", "--set", "n_components=2", "--set", "n_iter=1", "--set", "batch_size=2000"]
+    used = {}
+    for n_rows in (20_000, 320_000):  # 20 and 320 MB: mixed as a whole, and by blocks
+        folder = here / f"{n_rows}"
+        folder.mkdir()
+        for name in "ab":
+            zeros(folder / f"{name}.npy", n_rows // 2)
+        used[n_rows] = peak("fit", folder, *words, "--out", here / f"run{n_rows}", "--quiet")
+    assert used[320_000] < used[20_000] + 60  # of 300; positions of rows take 10
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+def test_memory_does_not_grow_with_the_codes(here, suffix):
+    rows = (np.random.default_rng(0).random((5_000, 1000)) < 0.5).astype(np.uint8)
+    rf.SparseAutoencoder(500, activation=rf.activations.ReLU(), max_iter=1, random_state=0).fit(rows[:50]).save("run")
+    used, size = {}, {}
+    for n_repeats in (1, 16):
+        np.save("x.npy", np.tile(rows, (n_repeats, 1)))
+        out = here / f"{n_repeats}.{suffix}"
+        used[n_repeats] = peak("encode", "run", "x.npy", "-o", out)
+        size[n_repeats] = out.stat().st_size
+    assert size[16] > 15 * size[1] > 15e6
+    assert used[16] < used[1] + 40  # of 160 MB of codes, about half of them zero

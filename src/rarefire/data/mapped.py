@@ -98,11 +98,11 @@ def mapping_of(array: Any) -> mmap.mmap | None:
 class BlockOrder:
     """All rows of a matrix on disk in an order that comes near a random one, for reading in large pieces.
 
-    Blocks of neighbouring rows are put in random order and cut into groups of at most 256, of equal size, and
-    the rows of a group are put in random order. A batch thus comes from as many places of the matrix as a group has
-    blocks, while one group is in use and the next one is being read. Where rows are sorted by kind, which is the worst
-    case, the share of a kind in a group of m blocks has a standard deviation of √(p(1 − p)/m) about its share p in
-    the matrix: 0.02 for p = 0.1 and 256 blocks, against 0.03 from batch to batch of 100 in any order.
+    Blocks of neighbouring rows are put in random order and cut into equal groups of at most 256, and the rows of a
+    group are put in random order. A batch thus comes from as many places of the matrix as a group has blocks, while
+    one group is in use and the next one is being read. Where rows are sorted by kind, which is the worst case, the
+    share of a kind in a group of m blocks has a standard deviation of √(p(1 − p)/m) about its share p in the matrix:
+    0.02 for p = 0.1 and 256 blocks, against 0.03 from batch to batch of 100 in any order.
 
     Parameters
     ----------

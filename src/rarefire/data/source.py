@@ -103,9 +103,9 @@ class Source(ABC):
 
         Every order is equally likely, but for large matrices on disk: see :class:`~rarefire.data.mapped.BlockOrder`.
         """
-        if self.block_rows is None:
+        if (block := self.block_rows) is None:
             return generator.permutation(self.shape[0])
-        return BlockOrder(self.shape[0], self.block_rows, generator, self.read_ahead)
+        return BlockOrder(self.shape[0], block, generator, self.read_ahead)
 
     @cached_property
     def extremes(self) -> tuple[float, float]:
