@@ -12,6 +12,7 @@ from PIL import Image
 
 from rarefire.data.cifar import batch_files, load_batches
 from rarefire.data.images import cut_patches, grey_images, load_folder
+from rarefire.data.mapped import mapping_of
 from rarefire.data.open import grey_pictures, open_source
 from rarefire.data.source import ArraySource, Description
 from rarefire.errors import InputError, NotAtHand
@@ -86,8 +87,8 @@ def test_pure_colours_have_their_weights(tmp_path):
 def test_bytes_stay_on_disk(here):
     source = load_batches(batch_files(here), "x")
     assert isinstance(source, ArraySource)
-    for batch in source.array.batches:
-        assert isinstance(batch, np.memmap)
+    for batch in source.array.colour.parts:
+        assert mapping_of(batch) is not None
         assert batch.dtype == np.uint8
         assert not batch.flags.writeable
     assert source.array[slice(None)].dtype == np.uint8

@@ -126,8 +126,13 @@ def feature_table(
         nonlocal best, where, offset
         for rows in source.batches():
             codes, active = encode(rows)
-            candidates = np.concatenate([best, codes.T.astype(np.float32)], axis=1)
-            positions = np.broadcast_to(np.arange(offset, offset + len(rows)), (n_units, len(rows)))
+            narrow = codes.astype(np.float32, copy=False)
+            # After some batches few rows are among the strongest of any unit, and sorting the others costs more than
+            # encoding them.
+            full = best.shape[1] == n_examples
+            entering = np.flatnonzero((narrow > best[:, -1]).any(axis=1)) if full else np.arange(len(rows))
+            candidates = np.concatenate([best, narrow[entering].T], axis=1)
+            positions = np.broadcast_to(offset + entering, (n_units, len(entering)))
             places = np.concatenate([where, positions], axis=1)
             # A stable sort of the negated codes: of equal codes the earlier row comes first.
             order = np.argsort(-candidates, axis=1, kind="stable")[:, :n_examples]

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
@@ -25,7 +24,8 @@ from rarefire.artifact import RunDirectory, is_description, writing
 from rarefire.checkpoint import TrainState
 from rarefire.component import to_spec
 from rarefire.data.open import open_source
-from rarefire.data.source import ArraySource, Source, extremes
+from rarefire.data.saving import save_csr, save_npy
+from rarefire.data.source import ArraySource, Source
 from rarefire.errors import InputError, Interrupted, RunError
 from rarefire.estimators.base import SparseLearner, Split
 from rarefire.estimators.deep import DeepBeliefNetwork
@@ -133,7 +133,7 @@ def check_run(source: Source, steps: list[Step], estimator: SparseLearner, seed:
     rows = _prepare(source, steps, estimator.split(source.shape[0], seed))
     if (sentence := estimator.check_values(rows)) is not None:
         raise InputError(f"{source.description.name}: {sentence}")
-    if rows.dtype == np.float64 and (largest := max(map(abs, extremes(rows)))) > LARGEST_VALUE:
+    if rows.dtype == np.float64 and (largest := max(map(abs, rows.extremes))) > LARGEST_VALUE:
         raise InputError(
             f"{source.description.name}: values up to {largest:g} are beyond {LARGEST_VALUE:.3g}, the largest that the "
             "features of a run can hold; rescale them"
@@ -412,7 +412,8 @@ def encode_to(directory: RunDirectory, source: Source, output: Path) -> tuple[in
     source : Source
         Rows as the run's own were before preparation.
     output : Path
-        ``.npy``, written in constant memory, or ``.npz`` for a SciPy CSR matrix of the codes that are not zero.
+        ``.npy``, or ``.npz`` for a SciPy CSR matrix of the codes that are not zero. Either is written in constant
+        memory; ``.npz`` takes room on the disk for the matrix unpacked, beside the file, while it is written.
 
     Returns
     -------
@@ -449,19 +450,14 @@ def encode_to(directory: RunDirectory, source: Source, output: Path) -> tuple[in
     if (sentence := estimator.check_values(rows)) is not None:
         raise InputError(f"{source.description.name}: {sentence}")
     shape = (source.shape[0], len(estimator.components_))
-    # The batches of transform(), so that the bits are the same too.
-    batches = (estimator.codes_and_active(batch)[0] for batch in rows.batches())
     if not output.parent.is_dir():
         raise InputError(f"the folder {output.parent} of {output} is not there; make it first")
     if output.is_dir():
         raise InputError(f"{output} is a folder; give the name of a file")
     with writing(output) as beside, open(beside, "wb") as file:
+        codes, dtype = estimator.encoded(rows), rows.dtype.newbyteorder("=")
         if output.suffix == ".npy":
-            header = {"descr": rows.dtype.newbyteorder("=").str, "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
-            # Not through a memory map: that ends in a signal where the disk is full.
-            for codes in batches:
-                file.write(np.ascontiguousarray(codes).data)
+            save_npy(file, codes, shape, dtype)
         else:
-            sp.save_npz(file, sp.vstack([sp.csr_array(codes) for codes in batches], format="csr"))
+            save_csr(file, codes, shape, dtype, output.parent)
     return shape

@@ -137,7 +137,7 @@ class Trainer:
         while state.epoch < self.n_epochs and not state.reason:
             # A solver that needs all rows takes them in their own order.
             shuffled = everything is None
-            order = Generator(self.seed, "order", state.epoch).permutation(n_rows) if shuffled else np.arange(n_rows)
+            order = source.order(Generator(self.seed, "order", state.epoch)) if shuffled else np.arange(n_rows)
             progress = state.epoch / self.n_epochs
             presented = source.at_epoch(state.epoch)
             for start in range(state.batch * batch_size, n_rows, batch_size):

@@ -1,4 +1,4 @@
-"""Array files as sources: ``.npy``, ``.npz`` and IDX; headers are checked before memory is taken."""
+"""Array files as sources: ``.npy``, folders of them, ``.npz`` and IDX; headers are checked before memory is taken."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import math
 import re
 import warnings
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from rarefire.data.checks import LARGEST_EXACT, alike, brief, check_expansion, check_finite, reading, shown, unusable
+from rarefire.data.mapped import Stacked
 from rarefire.data.source import ArraySource, Description, Source
 from rarefire.errors import InputError
 
@@ -41,11 +43,49 @@ def load_npy(path: Path | str) -> Source:
         numbers, one axis, no rows, no columns, or a value that is not finite.
     """
     path = Path(path)
-    with reading(path, "a .npy file"), path.open("rb") as stream:
-        shape, fortran, dtype, offset = _npy_header(path, stream, path.stat().st_size)
-        _check_layout(path, shape, dtype)
-        values = np.memmap(path, dtype, "r", offset, shape, "F" if fortran else "C")
-        return _source(values, path)
+    with reading(path, "a .npy file"):
+        return check_finite(_source(_mapped(path), path))
+
+
+def shard_files(where: Path | str) -> list[Path]:
+    """The ``.npy`` files directly in a folder, sorted by name; hidden ones are left out. Empty for anything else."""
+    return sorted(p for p in Path(where).glob("*") if p.suffix.lower() == ".npy" and not p.name.startswith("."))
+
+
+def load_shards(paths: Sequence[Path], name: str) -> Source:
+    """Several ``.npy`` files, one after the other, as one matrix that stays on disk.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        The files, in order; each as :func:`load_npy` takes it, all of one type and with the same columns.
+    name : str
+        What the source is called.
+
+    Raises
+    ------
+    InputError
+        As :func:`load_npy`, or if two files differ in their type or columns; the message names both.
+    """
+    sources: list[ArraySource] = []
+    kind = None
+    for path in paths:
+        with reading(path, "a .npy file"):
+            values = _mapped(path)
+            here = f"rows of shape {_shape(values.shape[1:])} and type {values.dtype}"
+            if here != (kind := kind or here):
+                raise InputError(
+                    f"{path} has {here}, but {paths[0]} has {kind}; put files with the same columns and type into a "
+                    "folder, and nothing else"
+                )
+            sources.append(_source(values, path))
+    first = sources[0]
+    whole = ArraySource(Stacked([s.array for s in sources]), replace(first.description, name=name), first.scale)
+    # All together, so that the extremes of the whole need no second pass; one by one to name the file at fault.
+    if whole.array.dtype.kind != "f" or not np.isfinite(whole.extremes).all():
+        for source in sources:
+            check_finite(source)
+    return whole
 
 
 def load_npz(path: Path | str, column: str | None = None) -> Source:
@@ -85,7 +125,7 @@ def load_npz(path: Path | str, column: str | None = None) -> Source:
             )
         values = _member(path, archive, members[name])
         _check_layout(path, values.shape, values.dtype)
-        return _source(values, path)
+        return check_finite(_source(values, path))
 
 
 def load_idx(path: Path | str) -> Source:
@@ -116,10 +156,17 @@ def load_idx(path: Path | str) -> Source:
             check_expansion(path, claimed)
             content = stream.read(claimed + 1)
             _check_size(path, claimed, len(content))
-            return _source(np.frombuffer(content, dtype).reshape(shape), path)
+            return check_finite(_source(np.frombuffer(content, dtype).reshape(shape), path))
         offset = 4 + len(sizes)
         _check_size(path, claimed, path.stat().st_size - offset)
-        return _source(np.memmap(path, dtype, "r", offset, shape), path)
+        return check_finite(_source(np.memmap(path, dtype, "r", offset, shape), path))
+
+
+def _mapped(path: Path) -> np.memmap:
+    with path.open("rb") as stream:
+        shape, fortran, dtype, offset = _npy_header(path, stream, path.stat().st_size)
+        _check_layout(path, shape, dtype)
+        return np.memmap(path, dtype, "r", offset, shape, "F" if fortran else "C")
 
 
 def _npy_header(path: Path, stream: Any, size: int) -> tuple[tuple[int, ...], bool, np.dtype, int]:
@@ -184,14 +231,14 @@ def _check_dtype(path: Path, dtype: np.dtype) -> None:
         raise InputError(f"{path} holds values of type {shown(str(dtype))}; save them as numbers of at most 64 bits")
 
 
-def _source(values: NDArray[Any], path: Path) -> Source:
+def _source(values: NDArray[Any], path: Path) -> ArraySource:
     if values.ndim == 2:
-        return check_finite(ArraySource(values, Description(path.name)))
+        return ArraySource(values, Description(path.name))
     scaled = values.dtype == np.uint8
     notes = "bytes divided by 255" if scaled else ""
     description = Description(path.name, "image", tuple(values.shape[1:]), notes=notes)
     flat = values.reshape(values.shape[0], -1)
-    return check_finite(ArraySource(flat, description, 1 / 255 if scaled else 1.0))
+    return ArraySource(flat, description, 1 / 255 if scaled else 1.0)
 
 
 @dataclass(frozen=True)

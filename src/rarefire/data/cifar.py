@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rarefire.data.checks import reading
+from rarefire.data.mapped import Stacked
 from rarefire.data.source import ArraySource, Description
 from rarefire.errors import InputError
 
@@ -93,27 +94,18 @@ class _Greys:
     dtype = np.dtype(np.uint8)
 
     def __init__(self, batches: Sequence[np.memmap]) -> None:
-        self.batches = batches
-        self.ends = np.cumsum([len(batch) for batch in batches])
-        self.shape = (int(self.ends[-1]), PLANE)
+        self.colour = Stacked([batch[:, 1:] for batch in batches])
+        self.shape = (self.colour.shape[0], PLANE)
 
     def __getitem__(self, index: slice | NDArray[np.int64]) -> NDArray[np.uint8]:
         rows = np.arange(self.shape[0])[index]
         grey = np.empty((len(rows), PLANE), np.uint8)
         for start in range(0, len(rows), _AT_A_TIME):
             part = slice(start, start + _AT_A_TIME)
-            planes = self._colour(rows[part]).reshape(-1, 3, PLANE)
+            planes = self.colour[rows[part]].reshape(-1, 3, PLANE)
             channels = [Image.fromarray(planes[:, channel]) for channel in range(3)]
             grey[part] = np.asarray(Image.merge("RGB", channels).convert("L"))
         return grey
-
-    def _colour(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        colour = np.empty((len(rows), 3 * PLANE), np.uint8)
-        place = np.searchsorted(self.ends, rows, side="right")
-        for number, (batch, end) in enumerate(zip(self.batches, self.ends, strict=True)):
-            here = place == number
-            colour[here] = batch[rows[here] - end + len(batch), 1:]
-        return colour
 
 
 def _mapped(path: Path) -> np.memmap:

@@ -224,7 +224,8 @@ def _check_finite(rows: Any, columns: Any) -> None:
     if values.dtype.kind != "f":
         return
     with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(np.sum(values, dtype=np.float64)):  # no second array of the size of the first
+        # No second array of the size of the first; a sum that is too large for its type is followed by a closer look.
+        if np.isfinite(np.sum(values, dtype=np.promote_types(values.dtype, np.float32))):
             return
     if sp.issparse(rows):
         bad = np.flatnonzero(~np.isfinite(values))

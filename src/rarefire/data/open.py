@@ -1,4 +1,4 @@
-"""From what the user wrote to a source: a dataset's name, a file, or a folder of images."""
+"""From what the user wrote to a source: a dataset's name, a file, or a folder of images or of files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rarefire.component import members, nearest
-from rarefire.data.arrays import IDX_NAME, load_idx, load_npy, load_npz
+from rarefire.data.arrays import IDX_NAME, load_idx, load_npy, load_npz, load_shards, shard_files
 from rarefire.data.cifar import batch_files, load_batches
 from rarefire.data.datasets import Dataset, TextDataset
 from rarefire.data.images import SUFFIXES, cut_patches, grey_images, load_folder, load_patches
@@ -25,7 +25,7 @@ from rarefire.random import Generator
 N_PATCHES = 10000
 SUPPORTED = (
     ".npy, .npz, .csv, .txt (both also .gz), IDX (such as train-images-idx3-ubyte.gz), CIFAR-10's binary batches "
-    "(.bin), and folders of images or of such batches"
+    "(.bin), and folders of images, of .npy files or of such batches"
 )
 
 
@@ -45,7 +45,8 @@ def open_source(
     ----------
     where : str
         A dataset's name; or the path of a ``.npy``, ``.npz``, ``.csv``, ``.txt`` or IDX file (the last three
-        gzipped too), of a binary batch of CIFAR-10 (``.bin``), or of a folder of images or of such batches.
+        gzipped too), of a binary batch of CIFAR-10 (``.bin``), or of a folder of images, of ``.npy`` files that are
+        one matrix together, or of such batches.
     patch : int, optional
         Cut patches of this height and width: 10,000 from a folder of images or from CIFAR-10, or those of a dataset.
     column : str, optional
@@ -88,7 +89,15 @@ def _open(where: str, patch: int | None, column: str | None, seed: int, vocabula
     if os.path.isdir(where):
         _refuse(where, column=column)
         if patch is None:
-            return load_folder(where)
+            shards = shard_files(where)
+            if not shards:
+                return load_folder(where)
+            if pictures := sorted(path.name for path in Path(where).glob("[!.]*") if path.suffix.lower() in SUFFIXES):
+                raise InputError(
+                    f"{where} holds pictures ({pictures[0]}) and .npy files ({shards[0].name}), and a source is made "
+                    "of one kind; put them into folders of their own, or give --patch to cut patches from the pictures"
+                )
+            return load_shards(shards, Path(where).name)
         return load_patches(where, patch, N_PATCHES, Generator(seed, "patches"))
     return _file(Path(where), patch, column, vocabulary)
 

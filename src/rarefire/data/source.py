@@ -13,7 +13,9 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from rarefire.data.mapped import BlockOrder, block_rows, will_need
 from rarefire.errors import printable
+from rarefire.random import Generator
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,30 @@ class Source(ABC):
         """The rows as they are in an epoch of training, for a source that draws them anew; else itself."""
         return self
 
+    @property
+    def block_rows(self) -> int | None:
+        """How many neighbouring rows are best read together; None where rows cost the same in any order."""
+        return None
+
+    def read_ahead(self, start: int, stop: int) -> None:  # noqa: B027 (most have nothing to do)
+        """Begin to read the rows from ``start`` on and before ``stop``, where that takes time; they are not kept."""
+
+    def order(self, generator: Generator) -> NDArray[np.int64] | BlockOrder:
+        """The rows in an order for one epoch; ``order[start:stop]`` are those at these places.
+
+        Every order is equally likely, but for large matrices on disk: see :class:`~rarefire.data.mapped.BlockOrder`.
+        """
+        if (block := self.block_rows) is None:
+            return generator.permutation(self.shape[0])
+        return BlockOrder(self.shape[0], block, generator, self.read_ahead)
+
+    @cached_property
+    def extremes(self) -> tuple[float, float]:
+        """The smallest and the largest value; NaN where a value is NaN."""
+        with np.errstate(invalid="ignore"):
+            pairs = np.array([(rows.min(), rows.max()) for rows in self.batches()], np.float64)
+            return float(pairs[:, 0].min()), float(pairs[:, 1].max())
+
     def batches(self) -> Iterator[NDArray[np.floating]]:
         """All rows in order, :func:`batch_rows` at a time."""
         size = batch_rows(self.shape[1])
@@ -107,12 +133,6 @@ class Source(ABC):
     def subset(self, index: NDArray[np.int64]) -> Source:
         """The rows at ``index`` as a source of their own; nothing is copied."""
         return _Subset(self, index)
-
-
-def extremes(source: Source) -> tuple[float, float]:
-    """The smallest and the largest value."""
-    pairs = [(float(rows.min()), float(rows.max())) for rows in source.batches()]
-    return min(low for low, _ in pairs), max(high for _, high in pairs)
 
 
 def column_sums(source: Source) -> NDArray[np.float64]:
@@ -159,6 +179,15 @@ class ArraySource(Source):
             return np.asarray(block).astype(native, copy=False)
         return np.multiply(block, native.type(self.scale), dtype=native)
 
+    @property
+    def block_rows(self) -> int | None:
+        """As many as make 1 MiB of a memory-mapped matrix of more than 256 MiB."""
+        return block_rows(self.array)
+
+    def read_ahead(self, start: int, stop: int) -> None:
+        """Tell the system, where the rows are mapped."""
+        will_need(self.array, start, stop)
+
     @cached_property
     def fingerprint(self) -> str:
         """``"sha256:..."`` of shape, type and content."""
@@ -193,6 +222,16 @@ class _Subset(Source):
 
     def rows(self, index: slice | NDArray[np.int64]) -> NDArray[np.floating]:
         return self.whole.rows(self.index[index])
+
+    @property
+    def block_rows(self) -> int | None:
+        whole, share = self.whole.block_rows, len(self.index) / self.whole.shape[0]
+        # A block of the subset is one of the whole as long as the subset keeps to its order.
+        neighbours = whole is not None and bool((self.index[1:] > self.index[:-1]).all())
+        return max(1, round(whole * share)) if whole is not None and neighbours else None
+
+    def read_ahead(self, start: int, stop: int) -> None:
+        self.whole.read_ahead(int(self.index[start]), int(self.index[stop - 1]) + 1)
 
     def at_epoch(self, epoch: int) -> Source:
         whole = self.whole.at_epoch(epoch)

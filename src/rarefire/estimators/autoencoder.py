@@ -15,7 +15,7 @@ from sklearn.frozen import FrozenEstimator
 
 from rarefire.activations import Activation, Identity, Sigmoid
 from rarefire.arguments import Choice, Either, Free, Number, Part, Rule, Whole
-from rarefire.data.source import Source, column_sums, extremes
+from rarefire.data.source import Source, column_sums
 from rarefire.errors import InputError
 from rarefire.estimators.base import SparseLearner
 from rarefire.estimators.keeping import part_or
@@ -472,7 +472,7 @@ class SparseAutoencoder(SparseLearner):
         bounds = output.reach
         if not any(map(math.isfinite, bounds)):
             return None
-        low, high = extremes(source)
+        low, high = source.extremes
         if low >= bounds[0] and high <= bounds[1]:
             return None
         return (

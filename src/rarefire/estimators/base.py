@@ -20,9 +20,10 @@ from rarefire.artifact import RunDirectory
 from rarefire.checkpoint import TrainState
 from rarefire.data.batch import Batch
 from rarefire.data.memory import check_narrowing, is_sparse, tensor_rows, validated
-from rarefire.data.source import ArraySource, Description, Source, batch_rows
+from rarefire.data.source import ArraySource, Description, Source
 from rarefire.errors import InputError, Interrupted
 from rarefire.estimators.keeping import Keepable
+from rarefire.estimators.mapping import gathered, mapped
 from rarefire.estimators.tensors import torch_csr
 from rarefire.events import EpochEnded, Event, Listener
 from rarefire.interrupts import interruptible
@@ -520,32 +521,28 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
             model = self.fitted_model(rows.dtype, rows.device)
             home = rows.device
         else:
-            rows = validated(X, self if columns is None else None)
-            if columns is not None and rows.shape[1] != columns:
+            values = validated(X, self if columns is None else None)
+            if columns is not None and values.shape[1] != columns:
                 name = type(self).__name__
-                raise InputError(f"X has {rows.shape[1]} columns, but {name} has {columns} components")
-            source = ArraySource(rows, Description("array"))
-            dtype = torch.float64 if source.dtype == np.float64 else torch.float32
-            model = self.fitted_model(dtype, resolve_device(self.device))
+                raise InputError(f"X has {values.shape[1]} columns, but {name} has {columns} components")
+            rows = ArraySource(values, Description("array"))
+            model = self._model_for(rows)
             home = X.device if isinstance(X, torch.Tensor) else torch.device("cpu")
-        n_rows, size = rows.shape[0], batch_rows(rows.shape[1])
-
-        def pieces() -> Iterator[tuple[slice, torch.Tensor]]:
-            for start in range(0, n_rows, size):
-                chunk = slice(start, min(start + size, n_rows))
-                batch = rows[chunk] if isinstance(rows, torch.Tensor) else tensor_of(source.rows(chunk), model.device)
-                yield chunk, function(model, batch)
-
+        pieces = mapped(rows, model, function)
         if sparse:
-            stacked = sp.vstack([sp.csr_matrix(piece.cpu().numpy()) for _, piece in pieces()], format="csr")
+            stacked = sp.vstack([sp.csr_matrix(piece.cpu().numpy()) for _, piece in pieces], format="csr")
             return torch_csr(stacked, home) if isinstance(X, torch.Tensor) else stacked
-        out = None
-        for chunk, piece in pieces():
-            if out is None:
-                out = torch.empty((n_rows, *piece.shape[1:]), dtype=piece.dtype, device=home)
-            out[chunk] = piece
-        assert out is not None  # validation refuses data without rows
+        out = gathered(pieces, rows.shape[0], home)
         return out if isinstance(X, torch.Tensor) else out.numpy()
+
+    def _model_for(self, source: Source) -> Any:
+        dtype = torch.float64 if source.dtype == np.float64 else torch.float32
+        return self.fitted_model(dtype, resolve_device(self.device))
+
+    def encoded(self, source: Source) -> Iterator[NDArray[np.floating]]:
+        """Codes of the rows of a source in order, some rows at a time; :meth:`transform` gives the same bits."""
+        for _, codes in mapped(source, self._model_for(source), lambda model, rows: model.encode(rows)):
+            yield codes.cpu().numpy()
 
     def source_of(self, X: Any, *, reset: bool = True) -> Source:
         """Validated data as a source; warns once of values that do not suit the estimator."""

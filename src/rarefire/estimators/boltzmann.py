@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from rarefire.data.source import Source, extremes
+from rarefire.data.source import Source
 from rarefire.estimators.machine import RestrictedBoltzmannMachine
 from rarefire.events import EpochEnded, Event
 from rarefire.metrics.likelihood import log_pseudo_likelihood
@@ -216,7 +216,7 @@ class BernoulliRBM(RestrictedBoltzmannMachine):
 
     def check_values(self, source: Source) -> str | None:
         """A sentence if values lie outside [0, 1], which binary units cannot take, else None."""
-        low, high = extremes(source)
+        low, high = source.extremes
         if low >= 0 and high <= 1:
             return None
         return (

@@ -66,6 +66,15 @@ class LayerSource(Source):
             state = machine.hidden.sample(mean, generator) if self.hand_over == "sample" else mean
         return state.numpy()
 
+    @property
+    def block_rows(self) -> int | None:
+        """As of the raw rows."""
+        return self.source.block_rows
+
+    def read_ahead(self, start: int, stop: int) -> None:
+        """Of the raw rows."""
+        self.source.read_ahead(start, stop)
+
     def at_epoch(self, epoch: int) -> Source:
         """Drawn for this epoch."""
         if self.hand_over == "mean":

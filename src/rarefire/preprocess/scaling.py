@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rarefire.arguments import Number, Rule, check
-from rarefire.data.source import Source, extremes
+from rarefire.data.source import Source
 from rarefire.errors import InputError
 from rarefire.preprocess.moments import Moments
 from rarefire.preprocess.step import SameColumns
@@ -59,7 +59,7 @@ class Rescale(SameColumns):
 
     def fit_source(self, source: Source) -> Rescale:
         """Minimum and maximum."""
-        self.range_ = np.array(extremes(source), dtype=np.float64)
+        self.range_ = np.array(source.extremes, dtype=np.float64)
         self.n_features_in_ = source.shape[1]
         return self
 

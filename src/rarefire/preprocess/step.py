@@ -96,6 +96,15 @@ class PreparedSource(Source):
             rows = step.apply(rows)
         return rows
 
+    @property
+    def block_rows(self) -> int | None:
+        """As of the raw rows."""
+        return self.source.block_rows
+
+    def read_ahead(self, start: int, stop: int) -> None:
+        """Of the raw rows."""
+        self.source.read_ahead(start, stop)
+
     def at_epoch(self, epoch: int) -> Source:
         """Prepared, the raw rows as they are in an epoch."""
         source = self.source.at_epoch(epoch)

@@ -1,0 +1,47 @@
+"""A function of a model and rows over many rows, some at a time: constant memory beyond the rows and the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from rarefire.data.source import Source, batch_rows
+from rarefire.types import Visible, tensor_of
+
+#: Rows at a time, and values of them: on a CPU, few enough that what is made of them is still in its caches.
+CHUNK_ROWS, CHUNK_VALUES = 1024, 2**19
+
+
+def mapped(
+    rows: Visible | Source, model: Any, function: Callable[[Any, torch.Tensor], torch.Tensor]
+) -> Iterator[tuple[slice, torch.Tensor]]:
+    """What the function of (model, rows) makes of each chunk of the rows, and where these rows stand."""
+    n_rows, n_columns = rows.shape
+    size = max(1, min(CHUNK_ROWS, CHUNK_VALUES // n_columns))
+    if model.device.type != "cpu":
+        size = batch_rows(n_columns)
+    for start in range(0, n_rows, size):
+        chunk = slice(start, min(start + size, n_rows))
+        batch = rows[chunk] if isinstance(rows, torch.Tensor) else tensor_of(rows.rows(chunk), model.device)
+        yield chunk, function(model, batch)
+
+
+def gathered(
+    pieces: Iterable[tuple[slice, torch.Tensor]], n_rows: int, device: torch.device | str = "cpu"
+) -> torch.Tensor:
+    """The pieces as one tensor of so many rows, at least one."""
+    out = None
+    for chunk, piece in pieces:
+        if out is None:
+            shape = (n_rows, *piece.shape[1:])
+            if torch.device(device).type == "cpu":
+                # NumPy asks for large pages, and making pages is a good part of the time; torch does not ask.
+                out = torch.from_numpy(np.empty(shape, piece[:0].cpu().numpy().dtype))
+            else:
+                out = torch.empty(shape, dtype=piece.dtype, device=device)
+        out[chunk] = piece
+    assert out is not None
+    return out
