@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -97,7 +98,7 @@ class FeatureTable:
 def feature_table(
     components: NDArray[np.floating],
     optimal: NDArray[np.floating],
-    encode: Callable[[NDArray[np.floating]], tuple[NDArray[np.floating], NDArray[np.bool_]]],
+    encode: Callable[[Any], tuple[NDArray[np.floating], NDArray[np.bool_]]],
     source: Source,
     n_examples: int = 9,
 ) -> FeatureTable:
@@ -110,7 +111,7 @@ def feature_table(
     optimal : ndarray of shape (n_units, n_features)
         The optimal inputs.
     encode : callable
-        Rows (n, n_features) to codes (n, n_units) and which of them count as active.
+        Rows (n, n_features), dense or CSR, to codes (n, n_units) and which of them count as active.
     source : Source
         The training rows.
     n_examples : int
@@ -124,16 +125,16 @@ def feature_table(
 
     def encoded_batches():
         nonlocal best, where, offset
-        for rows in source.batches():
+        for rows in source.any_batches():
             codes, active = encode(rows)
             candidates = np.concatenate([best, codes.T.astype(np.float32)], axis=1)
-            positions = np.broadcast_to(np.arange(offset, offset + len(rows)), (n_units, len(rows)))
+            positions = np.broadcast_to(np.arange(offset, offset + len(codes)), (n_units, len(codes)))
             places = np.concatenate([where, positions], axis=1)
             # A stable sort of the negated codes: of equal codes the earlier row comes first.
             order = np.argsort(-candidates, axis=1, kind="stable")[:, :n_examples]
             best = np.take_along_axis(candidates, order, axis=1)
             where = np.take_along_axis(places, order, axis=1)
-            offset += len(rows)
+            offset += len(codes)
             yield codes, active
 
     activity = unit_activity(encoded_batches())

@@ -450,7 +450,7 @@ def encode_to(directory: RunDirectory, source: Source, output: Path) -> tuple[in
         raise InputError(f"{source.description.name}: {sentence}")
     shape = (source.shape[0], len(estimator.components_))
     # The batches of transform(), so that the bits are the same too.
-    batches = (estimator.codes_and_active(batch)[0] for batch in rows.batches())
+    batches = (estimator.codes_and_active(batch)[0] for batch in rows.any_batches())
     if not output.parent.is_dir():
         raise InputError(f"the folder {output.parent} of {output} is not there; make it first")
     if output.is_dir():

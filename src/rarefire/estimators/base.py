@@ -23,7 +23,6 @@ from rarefire.data.memory import check_narrowing, is_sparse, tensor_rows, valida
 from rarefire.data.source import ArraySource, Description, Source, batch_rows
 from rarefire.errors import InputError, Interrupted
 from rarefire.estimators.keeping import Keepable
-from rarefire.estimators.tensors import torch_csr
 from rarefire.events import EpochEnded, Event, Listener
 from rarefire.interrupts import interruptible
 from rarefire.objectives import Objective
@@ -33,7 +32,7 @@ from rarefire.random import Generator, integer_seed
 from rarefire.schedules import Schedule
 from rarefire.solvers import Solver
 from rarefire.trainer import EarlyStopping, Trainer
-from rarefire.types import Tensors, tensor_of
+from rarefire.types import Tensors, rows_tensor, tensor_of, torch_csr
 
 #: Rows and values that an epoch's record is computed on at the most, of the training and of the held-out part each.
 EVALUATION_ROWS, EVALUATION_VALUES = 1000, 2**22
@@ -97,8 +96,8 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
         """The entries of ``metrics.json`` for a fitted estimator, on all rows of both parts."""
 
     @abstractmethod
-    def codes_and_active(self, rows: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
-        """Codes of shape (n_rows, n_components), and which of them count as active."""
+    def codes_and_active(self, rows: Any) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
+        """Codes of shape (n_rows, n_components) of dense or CSR rows, and which of them count as active."""
 
     @abstractmethod
     def _rate_range(self) -> tuple[float, float] | None:
@@ -139,7 +138,7 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
         Parameters
         ----------
         X : array-like, SciPy sparse matrix or torch.Tensor of shape (n_samples, n_features)
-            The rows; sparse ones are made dense a batch at a time.
+            The rows; sparse ones are never made dense but for a batch at a time.
         y : None
             Ignored, there for scikit-learn's pipelines.
 
@@ -244,6 +243,9 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
                     state.generator = generator.state()
                     directory.write_checkpoint(state.to_bytes())
 
+        if self._by_columns(train):
+            state.lay_out()
+
         def remember(event: Event) -> None:
             if isinstance(event, EpochEnded):
                 history.append(event.record)
@@ -266,7 +268,7 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
             save_every=checkpoint_every,
             should_stop=should_stop,
         )
-        self._take(trainer.result(state), state, generator)
+        self._take({name: value.contiguous() for name, value in trainer.result(state).items()}, state, generator)
         self.n_features_in_ = n_features
         self.n_iter_ = state.epoch
         self.stop_reason_ = state.reason
@@ -296,6 +298,10 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
             if carry and name in objective and hasattr(self, attribute):
                 objective[name] = tensor_of(np.asarray(getattr(self, attribute)), device).to(dtype, copy=True)
         return TrainState(parameters, solver.initial(parameters), objective=objective)
+
+    def _by_columns(self, train: Source) -> bool:
+        """Whether updates fetch columns of the weights one by one."""
+        return False
 
     @property
     def _is_warm(self) -> bool:
@@ -369,6 +375,8 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
             of = {name: (t.shape, t.dtype) for name, t in before.items()}
             if of == {name: (t.shape, t.dtype) for name, t in state.solver.items()}:
                 state.solver = {name: value.to(device, copy=True) for name, value in before.items()}
+        if self._by_columns(source):
+            state.lay_out()
         trainer.update(state, Batch(source, slice(None), device, dtype), generator, 0.0)
         trainer.check(state)
         self._take(state.parameters, state, generator)
@@ -450,6 +458,11 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
         check_is_fitted(self)
         return self._model_of(self._parameters(device, dtype), fitted=True)
 
+    def encoding_model(self, dtype: torch.dtype, device: torch.device, *, sparse: bool) -> Any:
+        """The model behind the fitted attributes, for rows in CSR form where they are sparse."""
+        model = self.fitted_model(dtype, device)
+        return model.for_sparse_rows() if sparse else model
+
     def __sklearn_is_fitted__(self) -> bool:
         # Validation alone sets n_features_in_, which does not make a model.
         return hasattr(self, "components_")
@@ -477,7 +490,7 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
             A tensor on the device of ``X`` for a tensor; float32 for float32, half and bytes, else float64. Sparse,
             in SciPy's or in torch's CSR form, where the estimator has ``sparse_output`` and it is set.
         """
-        return self._map_rows(X, lambda model, rows: model.encode(rows), sparse=self.sparse_output)
+        return self._map_rows(X, lambda model, rows: model.encode(rows), sparse=self.sparse_output, encodes=True)
 
     def optimal_inputs(self) -> NDArray[np.floating]:
         """The input of norm 1 that excites each unit most: w/‖w‖, w the unit's row of encoder weights.
@@ -512,9 +525,14 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
         function: Callable[[Any, torch.Tensor], torch.Tensor],
         columns: int | None = None,
         sparse: bool = False,
+        encodes: bool = False,
     ) -> Any:
-        """Apply a function of (model, rows) to ``X`` a chunk at a time and answer in kind, or sparse."""
+        """Apply a function of (model, rows) to ``X`` a chunk at a time and answer in kind, or sparse.
+
+        One that ``encodes``, and no more, is given sparse rows in torch's CSR form.
+        """
         check_is_fitted(self)
+        compact = False
         if isinstance(X, torch.Tensor) and not is_sparse(X):
             rows: Any = tensor_rows(X, columns or self.n_features_in_)
             model = self.fitted_model(rows.dtype, rows.device)
@@ -526,19 +544,21 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
                 raise InputError(f"X has {rows.shape[1]} columns, but {name} has {columns} components")
             source = ArraySource(rows, Description("array"))
             dtype = torch.float64 if source.dtype == np.float64 else torch.float32
-            model = self.fitted_model(dtype, resolve_device(self.device))
+            compact = encodes and source.sparse
+            model = self.encoding_model(dtype, resolve_device(self.device), sparse=compact)
             home = X.device if isinstance(X, torch.Tensor) else torch.device("cpu")
-        n_rows, size = rows.shape[0], batch_rows(rows.shape[1])
+        n_rows, size = rows.shape[0], batch_rows(len(self.components_) if compact else rows.shape[1])
+
+        read = source.sparse_rows if compact else None if isinstance(rows, torch.Tensor) else source.rows
 
         def pieces() -> Iterator[tuple[slice, torch.Tensor]]:
             for start in range(0, n_rows, size):
                 chunk = slice(start, min(start + size, n_rows))
-                batch = rows[chunk] if isinstance(rows, torch.Tensor) else tensor_of(source.rows(chunk), model.device)
-                yield chunk, function(model, batch)
+                yield chunk, function(model, rows[chunk] if read is None else rows_tensor(read(chunk), model.device))
 
         if sparse:
             stacked = sp.vstack([sp.csr_matrix(piece.cpu().numpy()) for _, piece in pieces()], format="csr")
-            return torch_csr(stacked, home) if isinstance(X, torch.Tensor) else stacked
+            return torch_csr(stacked, home, check=True) if isinstance(X, torch.Tensor) else stacked
         out = None
         for chunk, piece in pieces():
             if out is None:
