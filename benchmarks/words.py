@@ -109,6 +109,8 @@ def main() -> None:
     quick = parser.parse_args().quick
     sizes = [(100, 100)] if quick else [(100, 100), (100, 500), (1000, 100), (1000, 500)]
     table = {f"batch {b}, hidden {k}": words(1000 if quick else 4000, k, b, 1 if quick else 3) for b, k in sizes}
+    if not quick:
+        table["100,000 rows"] = words(100_000, n_epochs=1, arms=("sampled",))
     print(json.dumps(table, indent=2))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from rarefire.activations import Activation
@@ -104,10 +104,11 @@ class Autoencoder:
         """Dᵀ h + c."""
         return torch.addmm(self.decoder_bias, h, self.decoder)
 
-    def at(self, columns: Int[Tensor, " n"]) -> Autoencoder:
-        """The model whose reconstruction has these columns alone."""
-        weight = self.decoder.T.index_select(0, columns).T
-        return replace(self, decoder_weight=weight, decoder_bias=self.decoder_bias[columns])
+    def decoder_at(self, columns: Int[Tensor, " n"] | None) -> tuple[Float[Tensor, "hidden n"], Float[Tensor, " n"]]:
+        """D and c of these columns; None is all."""
+        if columns is None:
+            return self.decoder, self.decoder_bias
+        return self.decoder.T.index_select(0, columns).T, self.decoder_bias[columns]
 
     def for_sparse_rows(self) -> Autoencoder:
         """The same model, its encoder in memory as products with sparse rows want it."""

@@ -98,11 +98,20 @@ class Reconstruction(Objective):
             seen = _thinned(x, input_kept)
             p = model.look(seen, average=averages, n_batch=n)
             h = _thinned(p.codes, code_kept)
-            there = model if outputs.columns is None else model.at(outputs.columns)
-            values, delta3 = outputs.cost(self.loss, there.output_input(h), model.output)
+            weights, biases = model.decoder_at(outputs.columns)
+            values, delta3 = outputs.cost(self.loss, torch.addmm(biases, h, weights), model.output)
             cost += values / n
             delta3 = delta3 / n
-            delta2 = _thinned(delta3 @ there.decoder.T, code_kept) * p.slope
+            back = delta3 @ weights.T
+            if (singles := outputs.singles) is not None:
+                codes, (weights, biases) = h[singles.rows], model.decoder_at(singles.columns)
+                values, delta = singles.cost(self.loss, (codes * weights.T).sum(dim=1) + biases, model.output)
+                cost += values / n
+                delta = delta / n
+                back.index_add_(0, singles.rows, delta[:, None] * weights.T)
+                add(decoder, Columns(singles.columns, delta[:, None] * codes))
+                add("decoder_bias", Columns(singles.columns, delta))
+            delta2 = _thinned(back, code_kept) * p.slope
             if not isinstance(self.penalty, NoPenalty):
                 # The value is a function of averages over the whole batch, so every part gives the same.
                 sparsity, pull = self.penalty.evaluate(p)
