@@ -227,7 +227,7 @@ def test_a_run_that_stops_within_an_epoch_ends_with_the_same_bits(here, small_bl
     results = []
     for name, stops in (("alone", ()), ("stopped", (3, 8, 12))):
         directory = RunDirectory(name)
-        Path(name).mkdir()
+        directory.create(rf.BernoulliRBM().spec(0))
         count = 0
 
         def stop(stops=stops):

@@ -17,7 +17,7 @@ from safetensors.numpy import save as safetensors_bytes
 
 from rarefire.errors import RunError
 from rarefire.random import Generator
-from rarefire.types import Tensors, finite, tensor_of
+from rarefire.types import Tensors, columns_together, finite, tensor_of
 
 _SEAL = "sha256"
 
@@ -104,6 +104,11 @@ class TrainState:
     best_parameters: Tensors = field(default_factory=dict)
     waited: int = 0
     reason: str = ""
+
+    def lay_out(self) -> None:
+        """Put every matrix in memory as steps that move single columns want it."""
+        for group in (self.parameters, self.solver, self.average, self.best_parameters):
+            group.update({name: columns_together(value) for name, value in group.items() if value.ndim == 2})
 
     def check_like(self, expected: TrainState, name: str) -> None:
         """See that this is a state that a run of this specification can be in.

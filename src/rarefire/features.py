@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -97,7 +98,7 @@ class FeatureTable:
 def feature_table(
     components: NDArray[np.floating],
     optimal: NDArray[np.floating],
-    encode: Callable[[NDArray[np.floating]], tuple[NDArray[np.floating], NDArray[np.bool_]]],
+    encode: Callable[[Any], tuple[NDArray[np.floating], NDArray[np.bool_]]],
     source: Source,
     n_examples: int = 9,
 ) -> FeatureTable:
@@ -110,7 +111,7 @@ def feature_table(
     optimal : ndarray of shape (n_units, n_features)
         The optimal inputs.
     encode : callable
-        Rows (n, n_features) to codes (n, n_units) and which of them count as active.
+        Rows (n, n_features), dense or CSR, to codes (n, n_units) and which of them count as active.
     source : Source
         The training rows.
     n_examples : int
@@ -124,13 +125,13 @@ def feature_table(
 
     def encoded_batches():
         nonlocal best, where, offset
-        for rows in source.batches():
+        for rows in source.any_batches():
             codes, active = encode(rows)
             narrow = codes.astype(np.float32, copy=False)
             # After some batches few rows are among the strongest of any unit, and sorting the others costs more than
             # encoding them.
             full = best.shape[1] == n_examples
-            entering = np.flatnonzero((narrow > best[:, -1]).any(axis=1)) if full else np.arange(len(rows))
+            entering = np.flatnonzero((narrow > best[:, -1]).any(axis=1)) if full else np.arange(len(codes))
             candidates = np.concatenate([best, narrow[entering].T], axis=1)
             positions = np.broadcast_to(offset + entering, (n_units, len(entering)))
             places = np.concatenate([where, positions], axis=1)
@@ -138,7 +139,7 @@ def feature_table(
             order = np.argsort(-candidates, axis=1, kind="stable")[:, :n_examples]
             best = np.take_along_axis(candidates, order, axis=1)
             where = np.take_along_axis(places, order, axis=1)
-            offset += len(rows)
+            offset += len(codes)
             yield codes, active
 
     activity = unit_activity(encoded_batches())

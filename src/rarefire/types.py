@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
+import scipy.sparse as sp
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -29,8 +31,8 @@ class Pass:
 
     Parameters
     ----------
-    x : Tensor of shape (batch, visible)
-        The rows.
+    rows : Tensor of shape (batch, visible)
+        The rows, in torch's CSR form where they came so.
     pre : Tensor of shape (batch, hidden)
         The hidden layer's input, W x + b.
     activate : callable
@@ -46,12 +48,12 @@ class Pass:
     rate_gain : float, optional
         g of rates that are σ(g·pre): 1 for sigmoid units, 2 for tanh; None where there are no rates.
     average : callable, optional
-        The average over the whole batch, of which ``x`` may be a part; None where it is all of it.
+        The average over the whole batch, of which ``rows`` may be a part; None where they are all of it.
     n_batch : int, optional
-        Rows of the whole batch; None where ``x`` is all of it.
+        Rows of the whole batch; None where ``rows`` are all of it.
     """
 
-    x: Visible
+    rows: Visible
     pre: Hidden
     activate: Callable[[Tensor], Tensor]
     slope_of: Callable[[Tensor, Tensor], Tensor]
@@ -61,6 +63,11 @@ class Pass:
     rate_gain: float | None = None
     average: Callable[[Tensor], Tensor] | None = None
     n_batch: int | None = None
+
+    @cached_property
+    def x(self) -> Visible:
+        """The rows, dense."""
+        return dense(self.rows)
 
     @cached_property
     def codes(self) -> Hidden:
@@ -104,18 +111,69 @@ class Pass:
 
 
 @dataclass(frozen=True)
+class Columns:
+    """A gradient that is zero but for some columns of a matrix of shape (hidden, visible), or entries of a bias.
+
+    Parameters
+    ----------
+    index : Tensor of int of shape (n,)
+        Which columns, each once.
+    values : Tensor of shape (n, hidden) or (n,)
+        Row i is the gradient of column ``index[i]``.
+    """
+
+    index: Int[Tensor, " n"]
+    values: Tensor
+
+    def add_to(self, gradient: Tensor) -> None:
+        """Add it to a dense gradient, in place."""
+        columns_of(gradient).index_add_(0, self.index, self.values)
+
+    @staticmethod
+    def total(parts: Sequence[Columns]) -> Columns:
+        """The sum of several."""
+        if len(parts) == 1:
+            return parts[0]
+        index, places = torch.unique(torch.cat([part.index for part in parts]), return_inverse=True)
+        values = parts[0].values.new_zeros((len(index), *parts[0].values.shape[1:]))
+        for part, where in zip(parts, places.split([len(part.index) for part in parts]), strict=True):
+            values.index_add_(0, where, part.values)
+        return Columns(index, values)
+
+
+def columns_of(t: Tensor) -> Tensor:
+    """A matrix of shape (hidden, visible) as (visible, hidden), in the same memory; a bias as it is."""
+    return t.T if t.ndim == 2 else t
+
+
+def columns_together(t: Tensor) -> Tensor:
+    """The same matrix with each column in one piece of memory, as products with sparse rows want it."""
+    return columns_of(columns_of(t).contiguous())
+
+
+@dataclass(frozen=True)
 class Loss:
     """What an objective gives back: gradients by parameter name, named terms, and the value they belong to.
 
     ``value`` is None where the gradients are those of no function, as in contrastive divergence. ``shrinkage`` is the
     weight λ of a term λ Σ|w| for each parameter that has one which is not among the gradients, but followed by a
-    proximal step.
+    proximal step. A parameter's gradient stands in ``columns`` instead of ``grads`` where it is zero but for some
+    columns and the objective was asked for it so.
     """
 
     grads: Tensors
     terms: dict[str, float] = field(default_factory=dict)
     value: float | None = None
     shrinkage: dict[str, float] = field(default_factory=dict)
+    columns: dict[str, Columns] = field(default_factory=dict)
+
+    def dense_grads(self, parameters: Tensors) -> Tensors:
+        """All gradients in the shape of their parameters."""
+        grads = dict(self.grads)
+        for name, gradient in self.columns.items():
+            grads[name] = torch.zeros_like(parameters[name])
+            gradient.add_to(grads[name])
+        return grads
 
 
 def finite(tensors: Tensors) -> bool:
@@ -128,3 +186,40 @@ def tensor_of(array: NDArray[np.floating], device: torch.device | str = "cpu") -
     # torch warns when it shares memory that it may not write to, and knows no way backwards through memory.
     shared = array.flags.writeable and all(stride >= 0 for stride in array.strides)
     return torch.from_numpy(array if shared else array.copy()).to(device)
+
+
+def dense(rows: Tensor) -> Tensor:
+    """Rows in torch's CSR form as a dense tensor; dense ones as they are."""
+    return rows.to_dense() if rows.layout is torch.sparse_csr else rows
+
+
+def csr_tensor(
+    offsets: Tensor, places: Tensor, values: Tensor, shape: tuple[int, ...], *, check: bool = False
+) -> Tensor:
+    """A matrix in torch's CSR form, from its parts."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that torch's CSR tensors are young
+        return torch.sparse_csr_tensor(offsets, places, values, size=shape, check_invariants=check)
+
+
+def torch_csr(X: sp.csr_matrix, device: torch.device | str = "cpu", *, check: bool = False) -> Tensor:
+    """SciPy's CSR matrix in torch's form."""
+    offsets, places, values = (tensor_of(part, device) for part in (X.indptr, X.indices, X.data))
+    return csr_tensor(offsets, places, values, X.shape, check=check)
+
+
+def rows_tensor(rows: Any, device: torch.device | str = "cpu") -> Tensor:
+    """Rows as a tensor: a SciPy CSR matrix in torch's CSR form, an array dense."""
+    return torch_csr(rows, device) if sp.issparse(rows) else tensor_of(rows, device)
+
+
+def transposed(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The columns of a CSR tensor of shape (batch, visible) that hold something, and what they hold.
+
+    Gives their numbers, ascending, of shape (n,), and a CSR tensor of shape (n, batch).
+    """
+    order = torch.argsort(rows.col_indices(), stable=True)
+    columns, counts = torch.unique_consecutive(rows.col_indices()[order], return_counts=True)
+    row_of = torch.repeat_interleave(rows.crow_indices().diff())
+    offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    return columns.long(), csr_tensor(offsets, row_of[order], rows.values()[order], (len(columns), len(rows)))

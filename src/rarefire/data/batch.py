@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rarefire.data.source import ArraySource, Description, Source
-from rarefire.types import Visible, tensor_of
+from rarefire.types import Visible, tensor_of, torch_csr
 
 #: Values that a part has at most: 32 MiB in float32.
 PART_VALUES = 2**23
@@ -53,24 +53,34 @@ class Batch:
         index = self.index
         return len(range(self.source.shape[0])[index]) if isinstance(index, slice) else len(index)
 
+    @property
+    def sparse(self) -> bool:
+        """Whether most values are zero, so that :meth:`parts` gives CSR tensors."""
+        return self.source.sparse
+
     @cached_property
     def whole(self) -> Visible:
-        """All rows, of shape (len(self), n_features); kept, so that a batch that is used again is read once."""
-        return self._read(self.index)
+        """All rows, dense, of shape (len(self), n_features); kept, so that a batch used again is read once."""
+        return tensor_of(self.source.rows(self.index), self.device).to(self.dtype)
 
     def rows_of_part(self, n_hidden: int) -> int:
         """Rows of a part: at most 2**23 values of the visible, and of the hidden layer of this width."""
         return max(1, PART_VALUES // max(self.source.shape[1], n_hidden))
 
-    def parts(self, n_hidden: int) -> Iterator[Visible]:
-        """The rows in order, in parts; one that is all of them is kept."""
-        size = self.rows_of_part(n_hidden)
-        if len(self) <= size:
+    def parts(self, size: int, *, sparse: bool = False) -> Iterator[Visible]:
+        """The rows in order, in parts of ``size``: in torch's CSR form where they are sparse, or are asked for so.
+
+        A dense part that is all rows is kept.
+        """
+        sparse = sparse or self.sparse
+        if len(self) <= size and not sparse:
             yield self.whole
             return
         for start in range(0, len(self), size):
             part = slice(start, min(start + size, len(self)))
-            yield self._read(part if isinstance(self.index, slice) else self.index[part])
+            yield self._read(part if isinstance(self.index, slice) else self.index[part], sparse)
 
-    def _read(self, index: slice | NDArray[np.int64]) -> Tensor:
+    def _read(self, index: slice | NDArray[np.int64], sparse: bool) -> Tensor:
+        if sparse:
+            return torch_csr(self.source.sparse_rows(index), self.device).to(self.dtype)
         return tensor_of(self.source.rows(index), self.device).to(self.dtype)

@@ -255,7 +255,8 @@ def check_narrowing(source: Source) -> None:
     InputError
         If a value is beyond the range of float32, or an integer beyond 2**24 that it does not hold.
     """
-    for rows in source.batches():
+    for batch in source.any_batches():
+        rows = batch.data if sp.issparse(batch) else batch
         with np.errstate(over="ignore"):
             narrow = rows.astype(np.float32)
         lost = np.isinf(narrow) | ((rows == np.rint(rows)) & (narrow != rows))

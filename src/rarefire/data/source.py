@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -62,6 +63,11 @@ def batch_rows(n_features: int) -> int:
     return max(1, min(4096, 2**22 // n_features))
 
 
+#: The share of values that are not zero up to which rows are worked on as sparse ones. Products with sparse rows take
+#: four to ten times as long for each value as products with dense ones.
+SPARSE = 0.1
+
+
 class Source(ABC):
     """Rows that can be read in any order, a batch at a time; never the whole matrix unless it is asked for."""
 
@@ -80,6 +86,15 @@ class Source(ABC):
     @abstractmethod
     def rows(self, index: slice | NDArray[np.int64]) -> NDArray[np.floating]:
         """The rows at ``index``, dense, of shape (len(index), n_features)."""
+
+    @property
+    def sparse(self) -> bool:
+        """Whether most values are zero, and :meth:`sparse_rows` gives those that are not."""
+        return False
+
+    def sparse_rows(self, index: slice | NDArray[np.int64]) -> sp.csr_array:
+        """The rows at ``index`` as a CSR matrix, no entry twice."""
+        return sp.csr_array(self.rows(index))
 
     @cached_property
     @abstractmethod
@@ -111,7 +126,11 @@ class Source(ABC):
     def extremes(self) -> tuple[float, float]:
         """The smallest and the largest value; NaN where a value is NaN."""
         with np.errstate(invalid="ignore"):
-            pairs = np.array([(rows.min(), rows.max()) for rows in self.batches()], np.float64)
+            if self.sparse:  # and so zero among the values
+                values = (rows.data for rows in self.sparse_batches())
+                pairs = np.array([(some.min(initial=0), some.max(initial=0)) for some in values], np.float64)
+            else:
+                pairs = np.array([(rows.min(), rows.max()) for rows in self.batches()], np.float64)
             return float(pairs[:, 0].min()), float(pairs[:, 1].max())
 
     def batches(self) -> Iterator[NDArray[np.floating]]:
@@ -119,6 +138,15 @@ class Source(ABC):
         size = batch_rows(self.shape[1])
         for start in range(0, self.shape[0], size):
             yield self.rows(slice(start, min(start + size, self.shape[0])))
+
+    def sparse_batches(self) -> Iterator[sp.csr_array]:
+        """All rows in order, in CSR form."""
+        for start in range(0, self.shape[0], 2**12):
+            yield self.sparse_rows(slice(start, min(start + 2**12, self.shape[0])))
+
+    def any_batches(self) -> Iterator[Any]:
+        """All rows in order, in CSR form where they are sparse, else dense."""
+        return self.sparse_batches() if self.sparse else self.batches()
 
     def spec(self) -> dict[str, Any]:
         """What a run records of its data."""
@@ -137,7 +165,7 @@ class Source(ABC):
 
 def column_sums(source: Source) -> NDArray[np.float64]:
     """The sum of each column, of shape (n_features,)."""
-    return sum((rows.sum(axis=0, dtype=np.float64) for rows in source.batches()), np.zeros(source.shape[1]))
+    return sum((rows.sum(axis=0, dtype=np.float64) for rows in source.any_batches()), np.zeros(source.shape[1]))
 
 
 class ArraySource(Source):
@@ -174,10 +202,26 @@ class ArraySource(Source):
         block = self.array[index]
         if sp.issparse(block):
             block = block.toarray()
+        return self._scaled(np.asarray(block))
+
+    @property
+    def sparse(self) -> bool:
+        """Whether it is a CSR matrix with few values."""
+        return sp.issparse(self.array) and self.array.nnz <= SPARSE * math.prod(self.shape)
+
+    def sparse_rows(self, index: slice | NDArray[np.int64]) -> sp.csr_array:
+        """The rows at ``index`` as a CSR matrix, no entry twice."""
+        block = sp.csr_array(self.array[index])
+        if not block.has_canonical_format:
+            block = block.copy()  # a slice shares its memory with the whole
+            block.sum_duplicates()
+        return sp.csr_array((self._scaled(block.data), block.indices, block.indptr), shape=block.shape)
+
+    def _scaled(self, values: NDArray[Any]) -> NDArray[np.floating]:
         native = self.dtype.newbyteorder("=")
         if self.scale == 1.0:
-            return np.asarray(block).astype(native, copy=False)
-        return np.multiply(block, native.type(self.scale), dtype=native)
+            return values.astype(native, copy=False)
+        return np.multiply(values, native.type(self.scale), dtype=native)
 
     @property
     def block_rows(self) -> int | None:
@@ -222,6 +266,13 @@ class _Subset(Source):
 
     def rows(self, index: slice | NDArray[np.int64]) -> NDArray[np.floating]:
         return self.whole.rows(self.index[index])
+
+    @property
+    def sparse(self) -> bool:
+        return self.whole.sparse
+
+    def sparse_rows(self, index: slice | NDArray[np.int64]) -> sp.csr_array:
+        return self.whole.sparse_rows(self.index[index])
 
     @property
     def block_rows(self) -> int | None:

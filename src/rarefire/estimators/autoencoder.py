@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from sklearn.base import clone
@@ -18,6 +19,7 @@ from rarefire.arguments import Choice, Either, Free, Number, Part, Rule, Whole
 from rarefire.data.source import Source, column_sums
 from rarefire.errors import InputError
 from rarefire.estimators.base import SparseLearner
+from rarefire.estimators.full_batch import check_full_batch
 from rarefire.estimators.keeping import part_or
 from rarefire.estimators.machine import RestrictedBoltzmannMachine
 from rarefire.estimators.module import TorchModel
@@ -29,13 +31,13 @@ from rarefire.models.autoencoder import Autoencoder
 from rarefire.objectives.averages import Averages
 from rarefire.objectives.reconstruction import Reconstruction
 from rarefire.parallel import resolve_device
-from rarefire.penalties import L2, ActivityPenalty, KLDivergence, L1Activity, WeightPenalty
+from rarefire.penalties import L2, ActivityPenalty, KLDivergence, L1Activity, NoPenalty, WeightPenalty
 from rarefire.random import Generator
 from rarefire.schedules import Schedule
 from rarefire.solvers import Solver
 from rarefire.solvers.lbfgs import LBFGS
 from rarefire.solvers.stepping import LEARNING_RATES, check_momentum, stepping
-from rarefire.types import Tensors, tensor_of
+from rarefire.types import Tensors, rows_tensor, tensor_of
 
 _SOLVERS = (*LEARNING_RATES, "lbfgs")
 #: Rows of an update where ``batch_size`` is "auto", for the solvers that take mini-batches.
@@ -90,6 +92,14 @@ class SparseAutoencoder(SparseLearner):
         Share of the last step of "sgd" that is kept; the learning rate is not scaled by one minus it.
     averaging : float or None
         Factor d in [0, 1) of an exponential average of the parameters over epochs, which becomes the fitted model.
+    reconstruction_sampling : float or None
+        For rows with few values that are not zero: columns without a value that are drawn, for each column with one,
+        in every 100 rows of a batch. The batch's cost and gradient are then taken at these columns alone, and those
+        drawn count by one over the probability that they are, so that both are right on average
+        (:func:`rarefire.objectives.sampled.outputs_of`; Dauphin, Glorot and Bengio 2011). None takes all columns. "sgd"
+        without momentum, and "adam", then move the columns at hand only, provided that there is no weight decay; each
+        column has averages and a count of steps of its own in "adam". All costs but ``objective`` and its terms in the
+        history stay those of all columns.
     sparse_output : bool
         Whether ``transform`` gives a SciPy CSR matrix of the codes that are not zero.
     validation_fraction : float or None
@@ -174,6 +184,7 @@ class SparseAutoencoder(SparseLearner):
         "learning_rate": Number(0, 1e6, above=True, none=True, schedule=Schedule),
         "momentum": Number(0, 1, schedule=Schedule),
         "averaging": Number(0, 1, none=True),
+        "reconstruction_sampling": Number(0, 1e6, above=True, none=True),
         "validation_fraction": Number(0, 1, none=True),
         "n_iter_no_change": Whole(1),
         "tol": Number(0),
@@ -203,6 +214,7 @@ class SparseAutoencoder(SparseLearner):
         learning_rate: float | Schedule | None = None,
         momentum: float | Schedule = 0.0,
         averaging: float | None = None,
+        reconstruction_sampling: float | None = None,
         sparse_output: bool = False,
         validation_fraction: float | None = None,
         early_stopping: bool = False,
@@ -232,6 +244,7 @@ class SparseAutoencoder(SparseLearner):
         self.learning_rate = learning_rate
         self.momentum = momentum
         self.averaging = averaging
+        self.reconstruction_sampling = reconstruction_sampling
         self.sparse_output = sparse_output
         self.validation_fraction = validation_fraction
         self.early_stopping = early_stopping
@@ -360,8 +373,28 @@ class SparseAutoencoder(SparseLearner):
     def _objective(self) -> Reconstruction:
         parts = self.parts()
         return Reconstruction(
-            parts["loss_"], parts["penalty_"], parts["weight_decay_"], self.dropout, self.input_dropout
+            parts["loss_"],
+            parts["penalty_"],
+            parts["weight_decay_"],
+            self.dropout,
+            self.input_dropout,
+            self.reconstruction_sampling,
+            self._columns,
         )
+
+    @property
+    def _columns(self) -> tuple[str, ...]:
+        """Parameters whose gradients may come by columns: where a step leaves what has no gradient as it is."""
+        sampled = self.reconstruction_sampling is not None
+        follows = sampled if self.solver == "adam" else self.solver == "sgd" and self.momentum == 0
+        if not follows or not isinstance(self.weight_decay, NoPenalty):
+            return ()
+        if not sampled:
+            return () if self.tied else ("encoder_weight",)
+        return ("encoder_weight", "decoder_bias") if self.tied else ("encoder_weight", "decoder_weight", "decoder_bias")
+
+    def _by_columns(self, train: Source) -> bool:
+        return self.solver != "lbfgs" and (train.sparse or self.reconstruction_sampling is not None)
 
     def _objective_state(self, train: Source, dtype: torch.dtype, device: torch.device) -> Tensors:
         averaging = self.parts()["penalty_"].averaging
@@ -370,7 +403,7 @@ class SparseAutoencoder(SparseLearner):
     def _solver(self) -> Solver:
         if self.solver == "lbfgs":
             return LBFGS()
-        return stepping(self.solver, self.learning_rate, self.momentum)
+        return stepping(self.solver, self.learning_rate, self.momentum, self._columns)
 
     @property
     def _begins_elsewhere(self) -> bool:
@@ -435,36 +468,8 @@ class SparseAutoencoder(SparseLearner):
         if self.init_output == "mean" and parts["output_"].input_of_mean(torch.zeros(1), 1) is None:
             raise InputError(f"init_output='mean' is for outputs with an inverse, not {parts['output_']!r}; use 'zero'")
         check_momentum(self.solver, self.momentum)
-        if self.solver != "lbfgs":
-            return
-        random = "follows a value that must not be random"
-        for name, free, why in (
-            ("learning_rate", None, "finds its own step"),
-            ("averaging", None, "never goes up, so that its last parameters are its best"),
-            ("dropout", 0, random),
-            ("input_dropout", 0, random),
-        ):
-            if getattr(self, name) != free:
-                raise InputError(
-                    f"solver='lbfgs' {why}, so {name}={getattr(self, name)!r} has no meaning; leave it at {free}, or "
-                    "use solver='adam'"
-                )
-        if self.batch_size not in ("auto", None):
-            raise InputError(
-                f"solver='lbfgs' takes all rows in every iteration, so batch_size={self.batch_size} has no meaning; "
-                "leave it at 'auto', or use solver='adam'"
-            )
-        if parts["penalty_"].averaging is not None:
-            raise InputError(
-                f"solver='lbfgs' takes all rows in every iteration, so a running average over batches "
-                f"({parts['penalty_']!r}) has no meaning; set averaging=None, or use solver='adam'"
-            )
-        for part, why in (
-            (None if parts["penalty_"].exact else parts["penalty_"], "adds to the gradient what no value has"),
-            (parts["weight_decay_"] if parts["weight_decay_"].shrinkage else None, "is followed by proximal steps"),
-        ):
-            if part is not None:
-                raise InputError(f"solver='lbfgs' needs the gradient of its value, but {part!r} {why}; use 'adam'")
+        if self.solver == "lbfgs":
+            check_full_batch(self, parts)
 
     def check_values(self, source: Source) -> str | None:
         """A sentence if values lie where no reconstruction can reach, else None."""
@@ -547,7 +552,7 @@ class SparseAutoencoder(SparseLearner):
         part = "held-out" if held_out is not None else "training"
         entries.append(metric("zeros", zeros, "share", f"codes of {part} rows that are exactly zero, dead units too"))
         active = np.concatenate(counts)
-        units = unit_activity(self.codes_and_active(rows) for rows in train.batches())
+        units = unit_activity(self.codes_and_active(rows) for rows in train.any_batches())
         if (bounds := self._rate_range()) is not None:
             rates = (units.mean_code - bounds[0]) / (bounds[1] - bounds[0])
             entries.append(metric("mean_rate", rates.mean(), "", "mean rate of the units over training rows"))
@@ -560,11 +565,11 @@ class SparseAutoencoder(SparseLearner):
             metric("always_on_units", units.always_on.sum(), "units", "active on every training row"),
         ]
 
-    def codes_and_active(self, rows: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
+    def codes_and_active(self, rows: Any) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
         """Codes of shape (n_rows, n_components), and which of them count as active."""
         dtype = torch.float64 if rows.dtype == np.float64 else torch.float32
-        model = self.fitted_model(dtype, resolve_device(self.device))
-        codes = model.encode(tensor_of(rows, model.device))
+        model = self.encoding_model(dtype, resolve_device(self.device), sparse=sp.issparse(rows))
+        codes = model.encode(rows_tensor(rows, model.device))
         return codes.cpu().numpy(), model.activation.active(codes).cpu().numpy()
 
     def score_samples(self, X: Any) -> Any:

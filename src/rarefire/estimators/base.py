@@ -24,7 +24,6 @@ from rarefire.data.source import ArraySource, Description, Source
 from rarefire.errors import InputError, Interrupted
 from rarefire.estimators.keeping import Keepable
 from rarefire.estimators.mapping import gathered, mapped
-from rarefire.estimators.tensors import torch_csr
 from rarefire.events import EpochEnded, Event, Listener
 from rarefire.interrupts import interruptible
 from rarefire.objectives import Objective
@@ -34,7 +33,7 @@ from rarefire.random import Generator, integer_seed
 from rarefire.schedules import Schedule
 from rarefire.solvers import Solver
 from rarefire.trainer import EarlyStopping, Trainer
-from rarefire.types import Tensors, tensor_of
+from rarefire.types import Tensors, tensor_of, torch_csr
 
 #: Rows and values that an epoch's record is computed on at the most, of the training and of the held-out part each.
 EVALUATION_ROWS, EVALUATION_VALUES = 1000, 2**22
@@ -98,8 +97,8 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
         """The entries of ``metrics.json`` for a fitted estimator, on all rows of both parts."""
 
     @abstractmethod
-    def codes_and_active(self, rows: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
-        """Codes of shape (n_rows, n_components), and which of them count as active."""
+    def codes_and_active(self, rows: Any) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
+        """Codes of shape (n_rows, n_components) of dense or CSR rows, and which of them count as active."""
 
     @abstractmethod
     def _rate_range(self) -> tuple[float, float] | None:
@@ -140,7 +139,7 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
         Parameters
         ----------
         X : array-like, SciPy sparse matrix or torch.Tensor of shape (n_samples, n_features)
-            The rows; sparse ones are made dense a batch at a time.
+            The rows; sparse ones are never made dense but for a batch at a time.
         y : None
             Ignored, there for scikit-learn's pipelines.
 
@@ -245,6 +244,9 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
                     state.generator = generator.state()
                     directory.write_checkpoint(state.to_bytes())
 
+        if self._by_columns(train):
+            state.lay_out()
+
         def remember(event: Event) -> None:
             if isinstance(event, EpochEnded):
                 history.append(event.record)
@@ -267,7 +269,7 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
             save_every=checkpoint_every,
             should_stop=should_stop,
         )
-        self._take(trainer.result(state), state, generator)
+        self._take({name: value.contiguous() for name, value in trainer.result(state).items()}, state, generator)
         self.n_features_in_ = n_features
         self.n_iter_ = state.epoch
         self.stop_reason_ = state.reason
@@ -297,6 +299,10 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
             if carry and name in objective and hasattr(self, attribute):
                 objective[name] = tensor_of(np.asarray(getattr(self, attribute)), device).to(dtype, copy=True)
         return TrainState(parameters, solver.initial(parameters), objective=objective)
+
+    def _by_columns(self, train: Source) -> bool:
+        """Whether updates fetch columns of the weights one by one."""
+        return False
 
     @property
     def _is_warm(self) -> bool:
@@ -370,6 +376,8 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
             of = {name: (t.shape, t.dtype) for name, t in before.items()}
             if of == {name: (t.shape, t.dtype) for name, t in state.solver.items()}:
                 state.solver = {name: value.to(device, copy=True) for name, value in before.items()}
+        if self._by_columns(source):
+            state.lay_out()
         trainer.update(state, Batch(source, slice(None), device, dtype), generator, 0.0)
         trainer.check(state)
         self._take(state.parameters, state, generator)
@@ -451,6 +459,11 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
         check_is_fitted(self)
         return self._model_of(self._parameters(device, dtype), fitted=True)
 
+    def encoding_model(self, dtype: torch.dtype, device: torch.device, *, sparse: bool) -> Any:
+        """The model behind the fitted attributes, for rows in CSR form where they are sparse."""
+        model = self.fitted_model(dtype, device)
+        return model.for_sparse_rows() if sparse else model
+
     def __sklearn_is_fitted__(self) -> bool:
         # Validation alone sets n_features_in_, which does not make a model.
         return hasattr(self, "components_")
@@ -478,7 +491,7 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
             A tensor on the device of ``X`` for a tensor; float32 for float32, half and bytes, else float64. Sparse,
             in SciPy's or in torch's CSR form, where the estimator has ``sparse_output`` and it is set.
         """
-        return self._map_rows(X, lambda model, rows: model.encode(rows), sparse=self.sparse_output)
+        return self._map_rows(X, lambda model, rows: model.encode(rows), sparse=self.sparse_output, encodes=True)
 
     def optimal_inputs(self) -> NDArray[np.floating]:
         """The input of norm 1 that excites each unit most: w/‖w‖, w the unit's row of encoder weights.
@@ -513,9 +526,14 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
         function: Callable[[Any, torch.Tensor], torch.Tensor],
         columns: int | None = None,
         sparse: bool = False,
+        encodes: bool = False,
     ) -> Any:
-        """Apply a function of (model, rows) to ``X`` a chunk at a time and answer in kind, or sparse."""
+        """Apply a function of (model, rows) to ``X`` a chunk at a time and answer in kind, or sparse.
+
+        One that ``encodes``, and no more, is given sparse rows in torch's CSR form.
+        """
         check_is_fitted(self)
+        compact = False
         if isinstance(X, torch.Tensor) and not is_sparse(X):
             rows: Any = tensor_rows(X, columns or self.n_features_in_)
             model = self.fitted_model(rows.dtype, rows.device)
@@ -526,22 +544,24 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
                 name = type(self).__name__
                 raise InputError(f"X has {values.shape[1]} columns, but {name} has {columns} components")
             rows = ArraySource(values, Description("array"))
-            model = self._model_for(rows)
+            compact = encodes and rows.sparse
+            model = self._model_for(rows, sparse=compact)
             home = X.device if isinstance(X, torch.Tensor) else torch.device("cpu")
-        pieces = mapped(rows, model, function)
+        pieces = mapped(rows, model, function, sparse=compact)
         if sparse:
             stacked = sp.vstack([sp.csr_matrix(piece.cpu().numpy()) for _, piece in pieces], format="csr")
-            return torch_csr(stacked, home) if isinstance(X, torch.Tensor) else stacked
+            return torch_csr(stacked, home, check=True) if isinstance(X, torch.Tensor) else stacked
         out = gathered(pieces, rows.shape[0], home)
         return out if isinstance(X, torch.Tensor) else out.numpy()
 
-    def _model_for(self, source: Source) -> Any:
+    def _model_for(self, source: Source, *, sparse: bool) -> Any:
         dtype = torch.float64 if source.dtype == np.float64 else torch.float32
-        return self.fitted_model(dtype, resolve_device(self.device))
+        return self.encoding_model(dtype, resolve_device(self.device), sparse=sparse)
 
     def encoded(self, source: Source) -> Iterator[NDArray[np.floating]]:
         """Codes of the rows of a source in order, some rows at a time; :meth:`transform` gives the same bits."""
-        for _, codes in mapped(source, self._model_for(source), lambda model, rows: model.encode(rows)):
+        model = self._model_for(source, sparse=source.sparse)
+        for _, codes in mapped(source, model, lambda model, rows: model.encode(rows), sparse=source.sparse):
             yield codes.cpu().numpy()
 
     def source_of(self, X: Any, *, reset: bool = True) -> Source:

@@ -9,24 +9,30 @@ import numpy as np
 import torch
 
 from rarefire.data.source import Source, batch_rows
-from rarefire.types import Visible, tensor_of
+from rarefire.types import Visible, rows_tensor
 
 #: Rows at a time, and values of them: on a CPU, few enough that what is made of them is still in its caches.
 CHUNK_ROWS, CHUNK_VALUES = 1024, 2**19
 
 
 def mapped(
-    rows: Visible | Source, model: Any, function: Callable[[Any, torch.Tensor], torch.Tensor]
+    rows: Visible | Source, model: Any, function: Callable[[Any, torch.Tensor], torch.Tensor], *, sparse: bool = False
 ) -> Iterator[tuple[slice, torch.Tensor]]:
-    """What the function of (model, rows) makes of each chunk of the rows, and where these rows stand."""
+    """What the function of (model, rows) makes of each chunk of the rows, and where these rows stand.
+
+    With ``sparse`` it is given the rows of a source in torch's CSR form.
+    """
     n_rows, n_columns = rows.shape
-    size = max(1, min(CHUNK_ROWS, CHUNK_VALUES // n_columns))
-    if model.device.type != "cpu":
+    size = CHUNK_ROWS if sparse else max(1, min(CHUNK_ROWS, CHUNK_VALUES // n_columns))
+    if not sparse and model.device.type != "cpu":
         size = batch_rows(n_columns)
     for start in range(0, n_rows, size):
         chunk = slice(start, min(start + size, n_rows))
-        batch = rows[chunk] if isinstance(rows, torch.Tensor) else tensor_of(rows.rows(chunk), model.device)
-        yield chunk, function(model, batch)
+        if isinstance(rows, torch.Tensor):
+            yield chunk, function(model, rows[chunk])
+        else:
+            read = rows.sparse_rows if sparse else rows.rows
+            yield chunk, function(model, rows_tensor(read(chunk), model.device))
 
 
 def gathered(

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 
@@ -16,7 +17,7 @@ from rarefire.metrics import metric
 from rarefire.metrics.activity import active_count, unit_activity
 from rarefire.parallel import resolve_device
 from rarefire.random import Generator
-from rarefire.types import tensor_of
+from rarefire.types import rows_tensor, tensor_of
 from rarefire.units import Bernoulli, Units
 
 HALF_STEPS = ("mean", "sample")
@@ -128,7 +129,7 @@ class StochasticLearner(SparseLearner):
             explanation = "mean free energy of held-out rows minus that of training rows; far above 0 is overfitting"
             entries.append(metric("free_energy_gap", gap, "nats", explanation))
         active = parts["cost"]["active"]
-        units = unit_activity(self.codes_and_active(rows) for rows in train.batches())
+        units = unit_activity(self.codes_and_active(rows) for rows in train.any_batches())
         return [
             *entries,
             metric("active_mean", active.mean(), "units", "hidden units sampled on, mean over training rows"),
@@ -137,11 +138,11 @@ class StochasticLearner(SparseLearner):
             metric("always_on_units", units.always_on.sum(), "units", "E[h|v] > 0.5 on every training row"),
         ]
 
-    def codes_and_active(self, rows: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
+    def codes_and_active(self, rows: Any) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
         """E[h|v] of shape (n_rows, n_components), and where it exceeds 0.5."""
         dtype = torch.float64 if rows.dtype == np.float64 else torch.float32
-        model = self.fitted_model(dtype, resolve_device(self.device))
-        codes = model.encode(tensor_of(rows, model.device)).cpu().numpy()
+        model = self.encoding_model(dtype, resolve_device(self.device), sparse=sp.issparse(rows))
+        codes = model.encode(rows_tensor(rows, model.device)).cpu().numpy()
         return codes, codes > 0.5
 
     def score(self, X: Any, y: Any = None) -> float:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from rarefire.activations import Activation
 from rarefire.random import Generator
-from rarefire.types import Hidden, HiddenBias, Pass, Tensors, Visible, VisibleBias, Weight
+from rarefire.types import Hidden, HiddenBias, Pass, Tensors, Visible, VisibleBias, Weight, columns_together
 
 
 @dataclass(frozen=True)
@@ -96,12 +97,22 @@ class Autoencoder:
         return self.encoder_weight.device
 
     def hidden_input(self, x: Visible) -> Hidden:
-        """W x + b."""
+        """W x + b, of rows that are dense or in torch's CSR form."""
         return torch.addmm(self.encoder_bias, x, self.encoder_weight.T)
 
     def output_input(self, h: Hidden) -> Visible:
         """Dᵀ h + c."""
         return torch.addmm(self.decoder_bias, h, self.decoder)
+
+    def decoder_at(self, columns: Int[Tensor, " n"] | None) -> tuple[Float[Tensor, "hidden n"], Float[Tensor, " n"]]:
+        """D and c of these columns; None is all."""
+        if columns is None:
+            return self.decoder, self.decoder_bias
+        return self.decoder.T.index_select(0, columns).T, self.decoder_bias[columns]
+
+    def for_sparse_rows(self) -> Autoencoder:
+        """The same model, its encoder in memory as products with sparse rows want it."""
+        return replace(self, encoder_weight=columns_together(self.encoder_weight))
 
     def encode(self, x: Visible) -> Hidden:
         """Rows to codes."""
@@ -116,7 +127,7 @@ class Autoencoder:
     ) -> Pass:
         """What a penalty sees of a batch, or of a part of one with ``n_batch`` rows."""
         return Pass(
-            x=x,
+            rows=x,
             pre=self.hidden_input(x),
             activate=self.activation,
             slope_of=self.activation.slope,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rarefire.parallel import Precision, affine, factor
 from rarefire.random import Generator
-from rarefire.types import Hidden, HiddenBias, Pass, PerRow, Tensors, Visible, VisibleBias, Weight
+from rarefire.types import Hidden, HiddenBias, Pass, PerRow, Tensors, Visible, VisibleBias, Weight, columns_together
 from rarefire.units import Gaussian, Units
 
 
@@ -95,7 +95,9 @@ class BoltzmannMachine:
         return factor(self.weight, self.precision)
 
     def hidden_input(self, v: Visible) -> Hidden:
-        """W t(v) + b."""
+        """W t(v) + b, of rows that are dense or in torch's CSR form."""
+        if v.layout is torch.sparse_csr:
+            return torch.addmm(self.hidden_bias, v, columns_together(self.encoder).T)
         return affine(self.hidden_bias, self.visible.statistic(v), self._factor.T)
 
     def visible_input(self, h: Hidden) -> Visible:
@@ -123,6 +125,10 @@ class BoltzmannMachine:
         """Where the parameters are."""
         return self.weight.device
 
+    def for_sparse_rows(self) -> BoltzmannMachine:
+        """The same machine, its weights in memory as products with sparse rows want them."""
+        return replace(self, weight=columns_together(self.weight))
+
     def energy(self, v: Visible, h: Hidden) -> PerRow:
         """E(v, h) of each pair of rows."""
         interaction = (h @ self.weight) * self.visible.statistic(v)
@@ -142,7 +148,7 @@ class BoltzmannMachine:
     def look(self, v: Visible, *, average: Callable[[Tensor], Tensor] | None = None) -> Pass:
         """What a penalty sees of a batch: the positive phase; ``average`` is that of :class:`~rarefire.types.Pass`."""
         return Pass(
-            x=v,
+            rows=v,
             pre=self.hidden_input(v),
             activate=self.hidden.mean,
             slope_of=self.hidden.slope,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rarefire.models.boltzmann import BoltzmannMachine
 from rarefire.random import Generator
-from rarefire.types import Hidden, HiddenBias, Tensors, Visible, VisibleBias, Weight
+from rarefire.types import Hidden, HiddenBias, Tensors, Visible, VisibleBias, Weight, columns_together
 from rarefire.units import Bernoulli, Units
 
 
@@ -86,6 +86,12 @@ class UnrolledNetwork:
         n_layers = len(parameters) // len(Layer._fields)
         layers = [Layer(*(parameters[f"{name}_{k}"] for name in Layer._fields)) for k in range(1, n_layers + 1)]
         return cls(layers, visible)
+
+    def for_sparse_rows(self) -> UnrolledNetwork:
+        """The same network, its lowest encoder in memory as products with sparse rows want it."""
+        lowest, *others = self.layers
+        lowest = lowest._replace(encoder_weight=columns_together(lowest.encoder_weight))
+        return UnrolledNetwork([lowest, *others], self.visible)
 
     @property
     def weights(self) -> Sequence[Tensor]:

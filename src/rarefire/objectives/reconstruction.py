@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,9 +13,10 @@ from rarefire.losses import ReconstructionLoss
 from rarefire.models.autoencoder import Autoencoder
 from rarefire.objectives import Objective
 from rarefire.objectives.averages import Averages
+from rarefire.objectives.sampled import BLOCK, outputs_of
 from rarefire.penalties import ActivityPenalty, NoPenalty, WeightPenalty
 from rarefire.random import Generator
-from rarefire.types import Loss, Tensors, Visible
+from rarefire.types import Columns, Loss, Tensors, Visible, csr_tensor, transposed
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,12 @@ class Reconstruction(Objective):
     dropout, input_dropout : float
         Probability that a code, or an input, is set to zero; those kept are divided by one minus it, so that the mean
         stays (Srivastava et al. 2014). The reconstruction is compared with the row as it was.
+    zeros : float or None
+        Reconstruction sampling (:func:`~rarefire.objectives.sampled.outputs_of`): columns without a value that are
+        drawn, for each column with one, in every block of rows. None takes all columns.
+    columns : sequence of str
+        Parameters whose gradients are to come as :class:`~rarefire.types.Columns` where rows are sparse or columns
+        drawn, so that a solver need not touch the others.
     """
 
     loss: ReconstructionLoss
@@ -47,35 +55,63 @@ class Reconstruction(Objective):
     weight_decay: WeightPenalty
     dropout: float = 0.0
     input_dropout: float = 0.0
+    zeros: float | None = None
+    columns: Sequence[str] = ()
 
     def evaluate(self, model: Autoencoder, batch: Batch, state: Tensors, generator: Generator) -> tuple[Loss, Tensors]:
         """J and its gradient over a batch; ``state`` holds the running averages of the penalty, if it has any."""
         n = len(batch)
-        width = len(model.encoder_bias)
+        sampled, size = self.zeros is not None, batch.rows_of_part(len(model.encoder_bias))
+        size = min(size, BLOCK) if sampled else size
+        if batch.sparse or sampled:
+            model = model.for_sparse_rows()
         averages = Averages(self.penalty.averaging, state)
-        if n > batch.rows_of_part(width) and not isinstance(self.penalty, NoPenalty):
+        if n > size and not isinstance(self.penalty, NoPenalty):
             # The penalty needs averages over all parts before it can say what it adds to the gradient of any.
             drawn = generator.state()
-            for x in batch.parts(width):
+            for x in batch.parts(size, sparse=sampled):
                 kept, _ = self._draw(model, x, generator)
+                if sampled:
+                    outputs_of(x, self.zeros, generator)
                 self.penalty.evaluate(model.look(_thinned(x, kept), average=averages.collect))
                 averages.rewind()
             averages.divide(n)
             generator.set_state(drawn)  # the same entries are dropped on the second way
 
-        grads = {name: torch.zeros_like(value) for name, value in model.parameters.items()}
+        loose: dict[str, list[Columns]] = {name: [] for name in self.columns if batch.sparse or sampled}
+        grads = {name: torch.zeros_like(value) for name, value in model.parameters.items() if name not in loose}
+
+        def add(name: str, gradient: Columns | Tensor) -> None:
+            if isinstance(gradient, Tensor):
+                grads[name] += gradient
+            elif name in loose:
+                loose[name].append(gradient)
+            else:
+                gradient.add_to(grads[name])
+
         decoder = "encoder_weight" if model.decoder_weight is None else "decoder_weight"
         cost = torch.zeros((), dtype=torch.float64, device=model.device)
         sparsity = torch.zeros_like(cost)
-        for x in batch.parts(width):
+        for x in batch.parts(size, sparse=sampled):
             input_kept, code_kept = self._draw(model, x, generator)
+            outputs = outputs_of(x, self.zeros, generator)
             seen = _thinned(x, input_kept)
             p = model.look(seen, average=averages, n_batch=n)
             h = _thinned(p.codes, code_kept)
-            values, delta3 = self.loss.evaluate(x, model.output_input(h), model.output)
-            cost += values.sum() / n
+            weights, biases = model.decoder_at(outputs.columns)
+            values, delta3 = outputs.cost(self.loss, torch.addmm(biases, h, weights), model.output)
+            cost += values / n
             delta3 = delta3 / n
-            delta2 = _thinned(delta3 @ model.decoder.T, code_kept) * p.slope
+            back = delta3 @ weights.T
+            if (singles := outputs.singles) is not None:
+                codes, (weights, biases) = h[singles.rows], model.decoder_at(singles.columns)
+                values, delta = singles.cost(self.loss, (codes * weights.T).sum(dim=1) + biases, model.output)
+                cost += values / n
+                delta = delta / n
+                back.index_add_(0, singles.rows, delta[:, None] * weights.T)
+                add(decoder, Columns(singles.columns, delta[:, None] * codes))
+                add("decoder_bias", Columns(singles.columns, delta))
+            delta2 = _thinned(back, code_kept) * p.slope
             if not isinstance(self.penalty, NoPenalty):
                 # The value is a function of averages over the whole batch, so every part gives the same.
                 sparsity, pull = self.penalty.evaluate(p)
@@ -84,9 +120,17 @@ class Reconstruction(Objective):
                     grads["encoder_bias"] += pull.sum(dim=0)
                 else:
                     delta2 = delta2 + pull
-            grads[decoder] += h.T @ delta3
-            grads["decoder_bias"] += delta3.sum(dim=0)
-            grads["encoder_weight"] += delta2.T @ seen
+            if outputs.columns is None:
+                add(decoder, h.T @ delta3)
+                add("decoder_bias", delta3.sum(dim=0))
+            else:
+                add(decoder, Columns(outputs.columns, delta3.T @ h))
+                add("decoder_bias", Columns(outputs.columns, delta3.sum(dim=0)))
+            if seen.layout is torch.sparse_csr:
+                touched, of_columns = transposed(seen)
+                add("encoder_weight", Columns(touched, of_columns @ delta2))
+            else:
+                add("encoder_weight", delta2.T @ seen)
             grads["encoder_bias"] += delta2.sum(dim=0)
 
         terms = {"reconstruction": float(cost)}
@@ -98,18 +142,25 @@ class Reconstruction(Objective):
                 grads[name] += self.weight_decay.gradient(model.parameters[name])
         strength = self.weight_decay.shrinkage
         shrinkage = dict.fromkeys({"encoder_weight", decoder}, strength) if strength else {}
-        return Loss(grads, terms, sum(terms.values()), shrinkage), {**state, **averages.after}
+        columns = {name: Columns.total(parts) for name, parts in loose.items()}
+        return Loss(grads, terms, sum(terms.values()), shrinkage, columns), {**state, **averages.after}
 
     def _draw(self, model: Autoencoder, x: Visible, generator: Generator) -> tuple[Tensor | None, Tensor | None]:
         """What inputs and codes are multiplied by: 0 where dropped, 1/(1 − rate) where kept; None without dropout."""
 
-        def factors(rate: float, n_units: int) -> Tensor | None:
+        def factors(rate: float, *shape: int) -> Tensor | None:
             if rate == 0:
                 return None
-            return generator.bernoulli(x.new_full((len(x), n_units), 1 - rate)) / (1 - rate)
+            return generator.bernoulli(model.encoder_bias.new_full(shape, 1 - rate)) / (1 - rate)
 
-        return factors(self.input_dropout, x.shape[1]), factors(self.dropout, len(model.encoder_bias))
+        # Of sparse rows there is nothing to drop but the values that they hold.
+        inputs = (len(x.values()),) if x.layout is torch.sparse_csr else x.shape
+        return factors(self.input_dropout, *inputs), factors(self.dropout, len(x), len(model.encoder_bias))
 
 
 def _thinned(t: Tensor, factors: Tensor | None) -> Tensor:
-    return t if factors is None else t * factors
+    if factors is None:
+        return t
+    if t.layout is torch.sparse_csr:
+        return csr_tensor(t.crow_indices(), t.col_indices(), t.values() * factors, t.shape)
+    return t * factors

@@ -63,6 +63,11 @@ class Rescale(SameColumns):
         self.n_features_in_ = source.shape[1]
         return self
 
+    @property
+    def keeps_zeros(self) -> bool:
+        """Where the smallest value is 0."""
+        return bool(self.range_[0] == 0)
+
     def apply(self, rows: NDArray[np.floating]) -> NDArray[np.floating]:
         """(x − min)/(max − min), clipped to [0, 1]."""
         low, high = self.range_
@@ -145,6 +150,11 @@ class Binarise(SameColumns):
         """Nothing to learn but the number of columns."""
         self.n_features_in_ = source.shape[1]
         return self
+
+    @property
+    def keeps_zeros(self) -> bool:
+        """Unless the threshold is below 0."""
+        return self.threshold >= 0
 
     def apply(self, rows: NDArray[np.floating]) -> NDArray[np.floating]:
         """X > threshold, as 0 and 1."""

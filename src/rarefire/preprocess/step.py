@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
@@ -37,6 +38,11 @@ class Step(TransformerMixin, BaseEstimator, ABC):
     @abstractmethod
     def n_outputs(self) -> int:
         """How many columns the fitted step makes."""
+
+    @property
+    def keeps_zeros(self) -> bool:
+        """Whether the fitted step maps each value by itself and 0 to 0, so that sparse rows stay sparse."""
+        return False
 
     def fit(self, X: Any, y: Any = None) -> Step:
         """Fit to a matrix of shape (n_samples, n_features)."""
@@ -104,6 +110,21 @@ class PreparedSource(Source):
     def read_ahead(self, start: int, stop: int) -> None:
         """Of the raw rows."""
         self.source.read_ahead(start, stop)
+
+    @property
+    def sparse(self) -> bool:
+        """Whether the raw rows are, and every step keeps their zeros."""
+        return self.source.sparse and all(step.keeps_zeros for step in self.steps)
+
+    def sparse_rows(self, index: slice | NDArray[np.int64]) -> sp.csr_array:
+        """Prepared rows as a CSR matrix, no entry twice."""
+        if not self.sparse:
+            return super().sparse_rows(index)
+        rows = self.source.sparse_rows(index)
+        values = rows.data[None]
+        for step in self.steps:
+            values = step.apply(values)
+        return sp.csr_array((values[0], rows.indices, rows.indptr), shape=rows.shape)
 
     def at_epoch(self, epoch: int) -> Source:
         """Prepared, the raw rows as they are in an epoch."""

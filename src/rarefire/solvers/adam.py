@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -11,7 +12,7 @@ from rarefire.arguments import Number, Rule
 from rarefire.penalties import shrink
 from rarefire.schedules import Schedule, value_at
 from rarefire.solvers import Evaluate, Solver
-from rarefire.types import Loss, Tensors
+from rarefire.types import Loss, Tensors, columns_of
 
 #: β₁ and β₂, the decay of the two averages, and ε, all as published.
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
@@ -27,6 +28,9 @@ class Adam(Solver):
     ----------
     learning_rate : float or Schedule
         η, about the most that an entry moves in a step.
+    columns : sequence of str
+        Parameters whose gradients come by columns. A column that a gradient lacks stays as it is, with its averages;
+        t counts for each column the steps that moved it, so that it moves as it would with those steps alone.
 
     Notes
     -----
@@ -35,14 +39,19 @@ class Adam(Solver):
 
     rules: ClassVar[dict[str, Rule]] = {"learning_rate": Number(0, schedule=Schedule)}
 
-    def __init__(self, learning_rate: float | Schedule = 0.001) -> None:
+    def __init__(self, learning_rate: float | Schedule = 0.001, columns: Sequence[str] = ()) -> None:
         self.learning_rate = learning_rate
+        self.columns = columns
 
     def initial(self, parameters: Tensors) -> Tensors:
         """Averages of zero for every parameter, and no steps."""
         first = {f"first/{name}": torch.zeros_like(value) for name, value in parameters.items()}
         second = {f"second/{name}": torch.zeros_like(value) for name, value in parameters.items()}
-        return {**first, **second, "steps": torch.zeros((), dtype=torch.int64)}
+        taken = {
+            f"steps/{name}": torch.zeros(parameters[name].shape[-1], dtype=torch.int64, device=parameters[name].device)
+            for name in self.columns
+        }
+        return {**first, **second, **taken, "steps": torch.zeros((), dtype=torch.int64)}
 
     def step(self, evaluate: Evaluate, parameters: Tensors, state: Tensors, progress: float) -> tuple[Loss, Tensors]:
         """One evaluation, one step."""
@@ -56,6 +65,19 @@ class Adam(Solver):
             parameters[name].addcdiv_(m, root, value=-rate / (1 - BETA1**t))
             if name in loss.shrinkage:
                 shrink(parameters[name], loss.shrinkage[name] * rate / root)
+        for name, part in loss.columns.items():
+            taken = state[f"steps/{name}"].index_add_(0, part.index, torch.ones_like(part.index))[part.index]
+            taken = taken.to(torch.float64).view(-1, *[1] * (part.values.ndim - 1))
+            weights, first, second = map(
+                columns_of, (parameters[name], state[f"first/{name}"], state[f"second/{name}"])
+            )
+            m = first.index_select(0, part.index).lerp_(part.values, 1 - BETA1)
+            v = second.index_select(0, part.index).mul_(BETA2).addcmul_(part.values, part.values, value=1 - BETA2)
+            first.index_copy_(0, part.index, m)
+            second.index_copy_(0, part.index, v)
+            root = v.sqrt_().div_((1 - BETA2**taken).sqrt_().to(v.dtype)).add_(EPSILON)
+            step = m.div_(root).mul_((rate / (1 - BETA1**taken)).to(m.dtype))
+            weights.index_add_(0, part.index, step, alpha=-1)
         return loss, objective_state
 
     def settings(self, progress: float) -> dict[str, float]:

@@ -7,7 +7,7 @@ import torch
 from rarefire.penalties import shrink
 from rarefire.schedules import Schedule, value_at
 from rarefire.solvers import Evaluate, Solver
-from rarefire.types import Loss, Tensors
+from rarefire.types import Loss, Tensors, columns_of
 
 
 class SGD(Solver):
@@ -19,6 +19,11 @@ class SGD(Solver):
     ----------
     learning_rate, momentum : float or Schedule
         η and μ.
+
+    Notes
+    -----
+    A gradient that comes by columns is for μ = 0, where u is not needed: the other columns do not move, and no velocity
+    is kept.
     """
 
     def __init__(self, learning_rate: float | Schedule = 0.1, momentum: float | Schedule = 0.0) -> None:
@@ -40,6 +45,8 @@ class SGD(Solver):
             parameters[name].sub_(u, alpha=now["learning_rate"])
             if name in loss.shrinkage:
                 shrink(parameters[name], loss.shrinkage[name] * now["learning_rate"] / (1 - now["momentum"]))
+        for name, part in loss.columns.items():
+            columns_of(parameters[name]).index_add_(0, part.index, part.values, alpha=-now["learning_rate"])
         return loss, objective_state
 
     def settings(self, progress: float) -> dict[str, float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rarefire.errors import InputError
 from rarefire.schedules import Schedule
 from rarefire.solvers import Solver
@@ -12,10 +14,15 @@ from rarefire.solvers.sgd import SGD
 LEARNING_RATES = {"adam": 0.001, "sgd": 0.1}
 
 
-def stepping(solver: str, learning_rate: float | Schedule | None, momentum: float | Schedule) -> Solver:
-    """The solver of this name, "adam" or "sgd"; a learning rate of None is its own."""
+def stepping(
+    solver: str, learning_rate: float | Schedule | None, momentum: float | Schedule, columns: Sequence[str] = ()
+) -> Solver:
+    """The solver of this name, "adam" or "sgd"; a learning rate of None is its own.
+
+    ``columns`` are the parameters whose gradients come by columns.
+    """
     rate = LEARNING_RATES[solver] if learning_rate is None else learning_rate
-    return Adam(rate) if solver == "adam" else SGD(rate, momentum)
+    return Adam(rate, columns) if solver == "adam" else SGD(rate, momentum)
 
 
 def check_momentum(solver: str, momentum: float | Schedule) -> None:
