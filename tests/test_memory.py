@@ -238,6 +238,10 @@ REFUSED = {
         "the value '2020-01-01' at row 0, column p (counted from 0) is no number; convert it",
     ),
     "intervals": (pd.DataFrame({"i": pd.interval_range(0, 1)}), "the value '(0, 1]' at row 0, column i"),
+    "sparse with another fill": (
+        pd.DataFrame({"a": pd.arrays.SparseArray([1.0, np.nan]), "b": pd.arrays.SparseArray([0.0, 1.0])}),
+        "column 'a' of X is sparse with nan where nothing is stored, which must be 0; give X.sparse.to_dense()",
+    ),
     "None": (np.array([[1.0, None]], object), "X contains NaN at row 0, column 1"),
     "NaN": (np.array([[1.0, 2.0], [np.nan, 0]]), "X contains NaN at row 1, column 0"),
     "infinity": (np.array([[1.0, 2.0], [0, -np.inf]]), "X contains infinity at row 1, column 1"),

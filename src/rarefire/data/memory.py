@@ -162,6 +162,11 @@ def _check_exact(X: Any) -> None:
             _check_values(np.empty(0, X.dtype))  # whose type alone says what there is to say
     elif hasattr(X, "columns") and hasattr(X, "dtypes"):
         for name in X.columns:
+            if (fill := getattr(X[name].dtype, "fill_value", 0)) != 0:
+                raise InputError(
+                    f"column {name!r} of X is sparse with {fill} where nothing is stored, which must be 0; give "
+                    "X.sparse.to_dense()"
+                )
             _check_values(np.asarray(X[name]), name)
     elif isinstance(X, np.ndarray) or hasattr(X, "__array__"):
         _check_values(np.asarray(X))
