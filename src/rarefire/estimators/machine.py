@@ -114,7 +114,7 @@ class RestrictedBoltzmannMachine(StochasticLearner):
         return parameters
 
     def _model_of(self, parameters: Tensors, *, fitted: bool = False) -> BoltzmannMachine:
-        return BoltzmannMachine(**parameters, hidden=Bernoulli(), visible=self.visible_units)
+        return BoltzmannMachine(**parameters, hidden=Bernoulli(), visible=self.visible_units, precision="full")
 
     def _objective(self) -> ContrastiveDivergence:
         return ContrastiveDivergence(

@@ -78,7 +78,7 @@ class BoltzmannMachine:
 
     def with_parameters(self, parameters: Tensors) -> BoltzmannMachine:
         """The same machine with other parameters."""
-        return BoltzmannMachine(**parameters, hidden=self.hidden, visible=self.visible)
+        return BoltzmannMachine(**parameters, hidden=self.hidden, visible=self.visible, precision=self.precision)
 
     @property
     def weights(self) -> Sequence[Tensor]:
