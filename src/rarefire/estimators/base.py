@@ -478,7 +478,7 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
             A tensor on the device of ``X`` for a tensor; float32 for float32, half and bytes, else float64. Sparse,
             in SciPy's or in torch's CSR form, where the estimator has ``sparse_output`` and it is set.
         """
-        return self._map_rows(X, lambda model, rows: model.encode(rows), sparse=self.sparse_output)
+        return self._map_rows(X, lambda model, rows: model.encode(rows), sparse=self.sparse_output, random=False)
 
     def optimal_inputs(self) -> NDArray[np.floating]:
         """The input of norm 1 that excites each unit most: w/‖w‖, w the unit's row of encoder weights.
@@ -513,8 +513,9 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
         function: Callable[[Any, torch.Tensor], torch.Tensor],
         columns: int | None = None,
         sparse: bool = False,
+        random: bool = True,
     ) -> Any:
-        """Apply a function of (model, rows) to ``X`` a chunk at a time and answer in kind, or sparse."""
+        """Apply a function of (model, rows) to ``X`` as :func:`mapped` does, and answer in kind, or sparse."""
         check_is_fitted(self)
         if isinstance(X, torch.Tensor) and not is_sparse(X):
             rows: Any = tensor_rows(X, columns or self.n_features_in_)
@@ -528,7 +529,7 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
             rows = ArraySource(values, Description("array"))
             model = self._model_for(rows)
             home = X.device if isinstance(X, torch.Tensor) else torch.device("cpu")
-        pieces = mapped(rows, model, function)
+        pieces = mapped(rows, model, function, random=random)
         if sparse:
             stacked = sp.vstack([sp.csr_matrix(piece.cpu().numpy()) for _, piece in pieces], format="csr")
             return torch_csr(stacked, home) if isinstance(X, torch.Tensor) else stacked
@@ -541,7 +542,8 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
 
     def encoded(self, source: Source) -> Iterator[NDArray[np.floating]]:
         """Codes of the rows of a source in order, some rows at a time; :meth:`transform` gives the same bits."""
-        for _, codes in mapped(source, self._model_for(source), lambda model, rows: model.encode(rows)):
+        model = self._model_for(source)
+        for _, codes in mapped(source, model, lambda model, rows: model.encode(rows), random=False):
             yield codes.cpu().numpy()
 
     def source_of(self, X: Any, *, reset: bool = True) -> Source:

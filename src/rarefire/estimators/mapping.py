@@ -11,18 +11,21 @@ import torch
 from rarefire.data.source import Source, batch_rows
 from rarefire.types import Visible, tensor_of
 
-#: Rows at a time, and values of them: on a CPU, few enough that what is made of them is still in its caches.
-CHUNK_ROWS, CHUNK_VALUES = 1024, 2**19
+#: Rows that are encoded at a time, and values of them: few enough that a processor's caches hold what is made of them.
+CACHED_ROWS, CACHED_VALUES = 1024, 2**19
 
 
 def mapped(
-    rows: Visible | Source, model: Any, function: Callable[[Any, torch.Tensor], torch.Tensor]
+    rows: Visible | Source, model: Any, function: Callable[[Any, torch.Tensor], torch.Tensor], *, random: bool = True
 ) -> Iterator[tuple[slice, torch.Tensor]]:
-    """What the function of (model, rows) makes of each chunk of the rows, and where these rows stand."""
+    """What the function of (model, rows) makes of each chunk of the rows, and where these rows stand.
+
+    Without ``random`` draws, which follow from the rows of a chunk, chunks are such as fit into a processor's caches.
+    """
     n_rows, n_columns = rows.shape
-    size = max(1, min(CHUNK_ROWS, CHUNK_VALUES // n_columns))
-    if model.device.type != "cpu":
-        size = batch_rows(n_columns)
+    size = batch_rows(n_columns)
+    if not random and model.device.type == "cpu":
+        size = max(1, min(CACHED_ROWS, CACHED_VALUES // n_columns))
     for start in range(0, n_rows, size):
         chunk = slice(start, min(start + size, n_rows))
         batch = rows[chunk] if isinstance(rows, torch.Tensor) else tensor_of(rows.rows(chunk), model.device)
