@@ -526,8 +526,7 @@ class SparseAutoencoder(SparseLearner):
         model = self.fitted_model(torch.float64, resolve_device(self.device))
         centre = column_sums(train) / train.shape[0]
         entries = []
-        counts: list[NDArray[np.int64]] = []
-        zeros = 0.0
+        zeros, total, most = 0.0, 0, 0  # of arrays that were kept among those that are freed memory would grow
         for name, rows_of, source in (("cost", "training", train), ("cv_cost", "held-out", held_out)):
             if source is None:
                 continue
@@ -540,7 +539,8 @@ class SparseAutoencoder(SparseLearner):
                 spread += ((rows - centre) ** 2).sum()
                 zeros += share_of_zeros(codes.cpu().numpy()) * len(rows)
                 if source is train:
-                    counts.append(model.activation.active(codes).sum(dim=1).cpu().numpy())
+                    counts = model.activation.active(codes).sum(dim=1)
+                    total, most = total + int(counts.sum()), max(most, int(counts.max()))
             entries.append(
                 metric(name, cost / source.shape[0], self.cost_unit, f"reconstruction cost of {rows_of} rows")
             )
@@ -551,7 +551,6 @@ class SparseAutoencoder(SparseLearner):
             zeros /= source.shape[0]
         part = "held-out" if held_out is not None else "training"
         entries.append(metric("zeros", zeros, "share", f"codes of {part} rows that are exactly zero, dead units too"))
-        active = np.concatenate(counts)
         units = unit_activity(self.codes_and_active(rows) for rows in train.any_batches())
         if (bounds := self._rate_range()) is not None:
             rates = (units.mean_code - bounds[0]) / (bounds[1] - bounds[0])
@@ -559,8 +558,10 @@ class SparseAutoencoder(SparseLearner):
         meaning = "rate above 0.5" if bounds is not None else "not zero, or above it for units that leak"
         return [
             *entries,
-            metric("active_mean", active.mean(), "units", f"active units ({meaning}), mean over training rows"),
-            metric("active_max", active.max(), "units", "active units, most on any training row"),
+            metric(
+                "active_mean", total / train.shape[0], "units", f"active units ({meaning}), mean over training rows"
+            ),
+            metric("active_max", most, "units", "active units, most on any training row"),
             metric("dead_units", units.dead.sum(), "units", "never active on any training row"),
             metric("always_on_units", units.always_on.sum(), "units", "active on every training row"),
         ]

@@ -528,12 +528,11 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
         sparse: bool = False,
         encodes: bool = False,
     ) -> Any:
-        """Apply a function of (model, rows) to ``X`` a chunk at a time and answer in kind, or sparse.
+        """Apply a function of (model, rows) to ``X`` as :func:`mapped` does, and answer in kind, or sparse.
 
-        One that ``encodes``, and no more, is given sparse rows in torch's CSR form.
+        One that ``encodes`` draws nothing, and is given sparse rows in torch's CSR form.
         """
         check_is_fitted(self)
-        compact = False
         if isinstance(X, torch.Tensor) and not is_sparse(X):
             rows: Any = tensor_rows(X, columns or self.n_features_in_)
             model = self.fitted_model(rows.dtype, rows.device)
@@ -544,10 +543,9 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
                 name = type(self).__name__
                 raise InputError(f"X has {values.shape[1]} columns, but {name} has {columns} components")
             rows = ArraySource(values, Description("array"))
-            compact = encodes and rows.sparse
-            model = self._model_for(rows, sparse=compact)
+            model = self._model_for(rows, sparse=encodes and rows.sparse)
             home = X.device if isinstance(X, torch.Tensor) else torch.device("cpu")
-        pieces = mapped(rows, model, function, sparse=compact)
+        pieces = mapped(rows, model, function, encodes=encodes)
         if sparse:
             stacked = sp.vstack([sp.csr_matrix(piece.cpu().numpy()) for _, piece in pieces], format="csr")
             return torch_csr(stacked, home, check=True) if isinstance(X, torch.Tensor) else stacked
@@ -561,7 +559,7 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
     def encoded(self, source: Source) -> Iterator[NDArray[np.floating]]:
         """Codes of the rows of a source in order, some rows at a time; :meth:`transform` gives the same bits."""
         model = self._model_for(source, sparse=source.sparse)
-        for _, codes in mapped(source, model, lambda model, rows: model.encode(rows), sparse=source.sparse):
+        for _, codes in mapped(source, model, lambda model, rows: model.encode(rows), encodes=True):
             yield codes.cpu().numpy()
 
     def source_of(self, X: Any, *, reset: bool = True) -> Source:

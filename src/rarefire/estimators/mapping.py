@@ -11,21 +11,23 @@ import torch
 from rarefire.data.source import Source, batch_rows
 from rarefire.types import Visible, rows_tensor
 
-#: Rows at a time, and values of them: on a CPU, few enough that what is made of them is still in its caches.
-CHUNK_ROWS, CHUNK_VALUES = 1024, 2**19
+#: Rows that are encoded at a time, and values of them: few enough that a processor's caches hold what is made of them.
+CACHED_ROWS, CACHED_VALUES = 1024, 2**19
 
 
 def mapped(
-    rows: Visible | Source, model: Any, function: Callable[[Any, torch.Tensor], torch.Tensor], *, sparse: bool = False
+    rows: Visible | Source, model: Any, function: Callable[[Any, torch.Tensor], torch.Tensor], *, encodes: bool = False
 ) -> Iterator[tuple[slice, torch.Tensor]]:
     """What the function of (model, rows) makes of each chunk of the rows, and where these rows stand.
 
-    With ``sparse`` it is given the rows of a source in torch's CSR form.
+    A function that ``encodes`` draws nothing, so that chunks may be such as fit into a processor's caches; of a source
+    whose rows are sparse it is given them in torch's CSR form.
     """
     n_rows, n_columns = rows.shape
-    size = CHUNK_ROWS if sparse else max(1, min(CHUNK_ROWS, CHUNK_VALUES // n_columns))
-    if not sparse and model.device.type != "cpu":
-        size = batch_rows(n_columns)
+    sparse = encodes and isinstance(rows, Source) and rows.sparse
+    size = CACHED_ROWS if sparse else batch_rows(n_columns)
+    if encodes and not sparse and model.device.type == "cpu":
+        size = max(1, min(CACHED_ROWS, CACHED_VALUES // n_columns))
     for start in range(0, n_rows, size):
         chunk = slice(start, min(start + size, n_rows))
         if isinstance(rows, torch.Tensor):

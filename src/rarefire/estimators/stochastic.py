@@ -96,17 +96,19 @@ class StochasticLearner(SparseLearner):
             if source is None:
                 continue
             sums: dict[str, float] = {}
-            counts = []
+            # A number each: arrays that were kept would lie between those that are freed, and memory would grow.
+            total, most = 0.0, 0.0
             for rows in source.batches():
                 v = tensor_of(rows, model.device).to(torch.float64)
                 costs = self._costs(model, v, generator)
-                counts.append(costs.pop("h").sum(dim=1).cpu().numpy())
+                counts = costs.pop("h").sum(dim=1)
+                total, most = total + counts.sum().item(), max(most, counts.max().item())
                 if (energies := self._free_energies(model, v)) is not None:
                     costs["free_energy"] = energies.mean().item()
                 for key, value in costs.items():
                     sums[key] = sums.get(key, 0.0) + value * len(rows)
             parts[name] = {key: value / source.shape[0] for key, value in sums.items()}
-            parts[name]["active"] = np.concatenate(counts)
+            parts[name] |= {"active_mean": total / source.shape[0], "active_max": most}
         entries = []
         for name, part in parts.items():
             rows_of = "training" if name == "cost" else "held-out"
@@ -128,12 +130,15 @@ class StochasticLearner(SparseLearner):
             gap = parts["cv_cost"]["free_energy"] - parts["cost"]["free_energy"]
             explanation = "mean free energy of held-out rows minus that of training rows; far above 0 is overfitting"
             entries.append(metric("free_energy_gap", gap, "nats", explanation))
-        active = parts["cost"]["active"]
         units = unit_activity(self.codes_and_active(rows) for rows in train.any_batches())
         return [
             *entries,
-            metric("active_mean", active.mean(), "units", "hidden units sampled on, mean over training rows"),
-            metric("active_max", active.max(), "units", "hidden units sampled on, most on any training row"),
+            metric(
+                "active_mean", parts["cost"]["active_mean"], "units", "hidden units sampled on, mean over training rows"
+            ),
+            metric(
+                "active_max", parts["cost"]["active_max"], "units", "hidden units sampled on, most on any training row"
+            ),
             metric("dead_units", units.dead.sum(), "units", "never E[h|v] > 0.5 on any training row"),
             metric("always_on_units", units.always_on.sum(), "units", "E[h|v] > 0.5 on every training row"),
         ]

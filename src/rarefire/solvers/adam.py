@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import torch
 
-from rarefire.arguments import Number, Rule
+from rarefire.arguments import Free, Number, Rule
 from rarefire.penalties import shrink
 from rarefire.schedules import Schedule, value_at
 from rarefire.solvers import Evaluate, Solver
@@ -37,7 +37,7 @@ class Adam(Solver):
     Source: Kingma and Ba, "Adam: a method for stochastic optimization" (2015), Algorithm 1.
     """
 
-    rules: ClassVar[dict[str, Rule]] = {"learning_rate": Number(0, schedule=Schedule)}
+    rules: ClassVar[dict[str, Rule]] = {"learning_rate": Number(0, schedule=Schedule), "columns": Free()}
 
     def __init__(self, learning_rate: float | Schedule = 0.001, columns: Sequence[str] = ()) -> None:
         self.learning_rate = learning_rate
