@@ -130,8 +130,10 @@ class BoltzmannMachine:
         rest = self.visible.log_partition(self.visible_input(h), self.visible_bias)
         return self.hidden.energy(h, self.hidden_bias).sum(dim=1) - rest.sum(dim=1)
 
-    def look(self, v: Visible, *, average: Callable[[Tensor], Tensor] | None = None) -> Pass:
-        """What a penalty sees of a batch: the positive phase; ``average`` is that of :class:`~rarefire.types.Pass`."""
+    def look(
+        self, v: Visible, *, average: Callable[[Tensor], Tensor] | None = None, n_batch: int | None = None
+    ) -> Pass:
+        """What a penalty sees of a batch, or of a share of one with ``n_batch`` rows: the positive phase."""
         return Pass(
             x=v,
             pre=self.hidden_input(v),
@@ -142,4 +144,5 @@ class BoltzmannMachine:
             weights=self.weights,
             rate_gain=self.hidden.rate_gain,
             average=average,
+            n_batch=n_batch,
         )

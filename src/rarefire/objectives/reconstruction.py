@@ -50,10 +50,11 @@ class Reconstruction(Objective):
 
     def evaluate(self, model: Autoencoder, batch: Batch, state: Tensors, generator: Generator) -> tuple[Loss, Tensors]:
         """J and its gradient over a batch; ``state`` holds the running averages of the penalty, if it has any."""
-        n = len(batch)
+        n = batch.n
         width = len(model.encoder_bias)
-        averages = Averages(self.penalty.averaging, state)
-        if n > batch.rows_of_part(width) and not isinstance(self.penalty, NoPenalty):
+        averages = Averages(self.penalty.averaging, state, batch.ranks)
+        generator = batch.stream_of_parts(generator, width)
+        if batch.in_parts(width) and not isinstance(self.penalty, NoPenalty):
             # The penalty needs averages over all parts before it can say what it adds to the gradient of any.
             drawn = generator.state()
             for x in batch.parts(width):
@@ -89,7 +90,8 @@ class Reconstruction(Objective):
             grads["encoder_weight"] += delta2.T @ seen
             grads["encoder_bias"] += delta2.sum(dim=0)
 
-        terms = {"reconstruction": float(cost)}
+        grads = batch.ranks.sum({**grads, "cost": cost})
+        terms = {"reconstruction": float(grads.pop("cost"))}
         if not isinstance(self.penalty, NoPenalty):
             terms["penalty"] = float(sparsity)
         if not isinstance(self.weight_decay, NoPenalty):
