@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import functools
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -259,7 +260,8 @@ def _together() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = str(error).strip().partition("\n")[0]
+        # What gloo says begins with a place in its source and ends with advice.
+        reason = re.sub(r"^\[\S+\] ?", "", str(error).strip().partition("\n")[0]).partition(". ")[0]
         raise ProcessLost(
             f"another process of this job has ended, or has not answered for {TIMEOUT.seconds // 60} minutes ({reason})"
         ) from None
@@ -268,20 +270,22 @@ def _together() -> Iterator[None]:
 def speaks(error: object) -> bool:
     """Whether this process is the one to say why the job ends: rank 0, or another where rank 0 says nothing.
 
-    Most errors are those of all processes, and torchrun ends the others when rank 0 has said its own and ended.
+    Most errors are those of all processes, and torchrun ends the others when rank 0 has said its own and ended. Where
+    one has spoken, no other does.
     """
-    if is_first():
+    if n_processes() == 1:
         return True
     lost = isinstance(error, ProcessLost)
     if lost:  # torchrun, which has seen it too, is about to end this process
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    until = time.monotonic() + (GRACE_LOST if lost else GRACE)
-    while time.monotonic() < until:
+    until = time.monotonic() + (0 if is_first() else GRACE_LOST if lost else GRACE)
+    while True:
         with contextlib.suppress(RuntimeError):
             if _meeting.cache_info().currsize and _meeting()[0].check([_SAID]):
                 return False
+        if time.monotonic() >= until:
+            return True
         time.sleep(0.05)
-    return True
 
 
 def said() -> None:

@@ -59,7 +59,7 @@ class Reconstruction(Objective):
             drawn = generator.state()
             for x in batch.parts(width):
                 kept, _ = self._draw(model, x, generator)
-                self.penalty.evaluate(model.look(_thinned(x, kept), average=averages.collect))
+                self.penalty.evaluate(model.look(_thinned(x, kept), average=averages.collect, n_batch=n))
                 averages.rewind()
             averages.divide(n)
             generator.set_state(drawn)  # the same entries are dropped on the second way
