@@ -27,7 +27,7 @@ from rarefire.random import Generator
 PROGRAM = Path(program_ranks.__file__)
 
 #: How torchrun may end at the latest, in seconds, also when a process dies.
-LIMIT = 600
+LIMIT = 240
 
 
 # In one process ---------------------------------------------------------------------------------------------------
