@@ -191,10 +191,10 @@ def misuse(folder: str) -> None:
     for keywords, rows in (
         ({}, ROWS[ranks().rank :]),
         ({"checkpoint_dir": f"{folder}/run"}, ROWS),
-        ({"learning_rate": 1e300, "solver": "sgd"}, ROWS),
+        ({"learning_rate": 1e5, "solver": "sgd"}, ROWS),
     ):
         try:
-            rf.SparseAutoencoder(3, max_iter=20, random_state=0, **keywords).fit(rows)
+            rf.SparseAutoencoder(3, max_iter=200, random_state=0, **keywords).fit(rows)
             sentences.append("")
         except (InputError, RunError) as error:
             sentences.append(str(error))
