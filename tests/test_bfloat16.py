@@ -10,8 +10,8 @@ from rarefire.data.batch import Batch
 from rarefire.errors import InputError
 from rarefire.models.boltzmann import BoltzmannMachine
 from rarefire.objectives.contrastive import ContrastiveDivergence
-from rarefire.parallel import affine, factor, product
 from rarefire.penalties import NoPenalty
+from rarefire.precision import affine, factor, product
 from rarefire.random import Generator
 from rarefire.units import Bernoulli
 

@@ -180,7 +180,8 @@ def gradient_of_model_expectations(objective, m, rows, state, monkeypatch):
     total: dict[str, np.ndarray] = {}
     for point, weight in zip(torch.from_numpy(points[:, None, :]), weights, strict=True):
         monkeypatch.setattr(
-            "rarefire.objectives.contrastive.gibbs", lambda m, *_, point=point, **__: (point, m.hidden_mean(point))
+            "rarefire.objectives.contrastive.gibbs",
+            lambda m, h, *_, point=point, **__: (point.expand(len(h), -1), m.hidden_mean(point.expand(len(h), -1))),
         )
         loss, after = objective.evaluate(m, Batch.of(torch.from_numpy(rows)), state, Generator(0, "test"))
         for name, gradient in loss.grads.items():

@@ -20,6 +20,7 @@ ORDER = [
     "settings",
     "random",
     "parallel",
+    "precision",
     "data",
     "preprocess",
     "schedules",

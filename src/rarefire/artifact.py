@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from rarefire.errors import InputError, RunError
+from rarefire.parallel import is_first
 
 #: Version of the directory's format; a newer one is refused.
 FORMAT = 1
@@ -98,7 +99,7 @@ def _unwritable(path: Path, error: OSError) -> RunError:
 
 
 class RunDirectory:
-    """A run on disk.
+    """A run on disk. Of several processes all may read it; what one other than rank 0 writes goes nowhere.
 
     Parameters
     ----------
@@ -219,6 +220,8 @@ class RunDirectory:
         InputError
             As :meth:`check_free` does.
         """
+        if not is_first():
+            return
         self.check_free(overwrite=overwrite)
         self.check_links()
         spec_file = self.path / _SPEC
@@ -250,6 +253,9 @@ class RunDirectory:
         RunError
             If another process works on the run, or nothing can be written there.
         """
+        if not is_first():
+            yield
+            return
         found = self.path.is_dir()
         lock = self.path / _LOCK
         try:
@@ -291,6 +297,9 @@ class RunDirectory:
     @contextlib.contextmanager
     def _beside(self, target: Path, content: bytes) -> Iterator[None]:
         """Have the content on disk beside its place, and put it there when the body is done."""
+        if not is_first():
+            yield
+            return
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -381,6 +390,8 @@ class RunDirectory:
 
     def append_history(self, record: dict[str, Any], seconds: float) -> None:
         """One line an epoch, and its duration in a file of its own."""
+        if not is_first():
+            return
         for name, entry in (
             (_HISTORY, record),
             (_TIMING, {"epoch": record["epoch"], "seconds": round(seconds, 4)}),
@@ -445,6 +456,8 @@ class RunDirectory:
 
     def finish(self, weights: bytes) -> None:
         """The last act of a run: its weights appear, its checkpoint goes."""
+        if not is_first():
+            return
         self.write(_WEIGHTS, weights)
         self.checkpoint.unlink(missing_ok=True)
         shutil.rmtree(self.checkpoint.parent, ignore_errors=True)

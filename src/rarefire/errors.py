@@ -13,6 +13,10 @@ class RunError(RuntimeError):
     """A run that could not go on (divergence, a directory in use); the command line exits with code 1."""
 
 
+class ProcessLost(RunError):
+    """One of several processes that work together has ended, or does not answer."""
+
+
 class Interrupted(RunError):
     """A run that was asked to stop and left a checkpoint; the command line exits with code 130."""
 

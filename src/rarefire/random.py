@@ -92,6 +92,13 @@ class Generator:
         """The numbers 0 to n - 1 in random order."""
         return self._numpy.permutation(n)
 
+    def rows_of(self, start: int, total: int) -> Generator:
+        """The same stream, in which every draw is for rows from ``start`` on of ``total``; others draw the rest.
+
+        Streams that were equal before are equal afterwards, whichever rows each was asked for.
+        """
+        return _Rows(self, start, total)
+
     def state(self) -> dict[str, Any]:
         """The whole state, as plain JSON values."""
         inner: Any = self._bits.state
@@ -125,3 +132,27 @@ class Generator:
                 self._torch.set_state(torch.from_numpy(raw))
         except (KeyError, ValueError, TypeError, OverflowError, RuntimeError) as error:
             raise RunError(f"the state of the random numbers is damaged ({error}); begin anew") from None
+
+
+class _Rows(Generator):
+    """A stream of which each draw is that of a whole batch, and the rows from ``start`` on are kept."""
+
+    def __init__(self, whole: Generator, start: int, total: int) -> None:
+        self.__dict__.update(whole.__dict__)
+        self._start, self._total = start, total
+
+    def uniform(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+        n, width = shape[0], int(np.prod(shape[1:]))
+        if self._torch is not None:
+            return super().uniform((self._total, *shape[1:]), dtype)[self._start : self._start + n]
+        # Words, of two numbers each, that are not kept are cheap as long as nothing is made of them.
+        low, high = self._start * width, (self._start + n) * width
+        first, last, end = low // 2, (high + 1) // 2, (self._total * width + 1) // 2
+        self._bits.random_raw(first, output=False)
+        kept = super().uniform((2 * (last - first),), dtype)
+        self._bits.random_raw(end - last, output=False)
+        return kept[low - 2 * first :][: n * width].reshape(tuple(shape))
+
+    def normal(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+        # How many words a normal number takes is known only when it is drawn.
+        return super().normal((self._total, *shape[1:]), dtype)[self._start : self._start + shape[0]]

@@ -15,6 +15,7 @@ from rarefire.estimators.base import SparseLearner
 from rarefire.estimators.keeping import versions
 from rarefire.estimators.load import built, load
 from rarefire.interrupts import interruptible
+from rarefire.parallel import ranks
 from rarefire.runs import Watch
 
 
@@ -44,11 +45,12 @@ def resume(path: str | os.PathLike[str], X: Any = None, trusted: Collection[str]
     directory = RunDirectory(path, trusted)
     directory.spec()  # seen to be a run before anything is locked
     directory.check_links()
-    with directory.locked(), interruptible() as stopped:
+    with ranks().first_holds(directory.locked()), interruptible() as stopped:
         try:
             go_on(directory, Watch(should_stop=stopped), X)
         except Interrupted as error:
             raise KeyboardInterrupt(f"{error}; go on with rarefire.resume({str(path)!r}, X)") from None
+    ranks().wait()
     return load(path, trusted)
 
 

@@ -33,6 +33,7 @@ from rarefire.estimators.load import built, load_parts, machines_of
 from rarefire.events import Listener
 from rarefire.features import FeatureTable, feature_table
 from rarefire.metrics import gabor, metric
+from rarefire.parallel import is_first, ranks
 from rarefire.preprocess import PreparedSource, Step, fit_steps, prepared
 from rarefire.report import Page, build_page
 
@@ -232,7 +233,7 @@ def go_on(directory: RunDirectory, spec: dict[str, Any], watch: Watch, source: S
     """
     if source is None:
         try:
-            source = open_source(**spec["source"])
+            source = ranks().first_alone(lambda: open_source(**spec["source"]))
         except TypeError as error:
             raise InputError(f"the source in {directory}/spec.json cannot be opened ({error}); begin anew") from None
         if source.fingerprint != spec["data"]["fingerprint"]:
@@ -243,7 +244,8 @@ def go_on(directory: RunDirectory, spec: dict[str, Any], watch: Watch, source: S
     estimator = built(spec["estimator"], SparseLearner, directory)
     steps = [built(step, Step, directory) for step in spec["prepare"]]
     trained = train(directory, source, estimator, steps, spec["seed"], watch)
-    finish(directory, trained, trained.estimator.measure(trained.train, trained.held_out), watch=watch)
+    if is_first():
+        finish(directory, trained, trained.estimator.measure(trained.train, trained.held_out), watch=watch)
 
 
 def finish(

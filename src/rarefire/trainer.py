@@ -17,6 +17,7 @@ from rarefire.data.source import Source
 from rarefire.errors import Interrupted, RunError
 from rarefire.events import EpochEnded, FitEnded, FitStarted, Listener, Ticked
 from rarefire.objectives import Objective
+from rarefire.parallel import ranks
 from rarefire.random import Generator
 from rarefire.schedules import update_average
 from rarefire.solvers import Solver
@@ -38,6 +39,9 @@ class EarlyStopping:
 @dataclass(frozen=True)
 class Trainer:
     """Epochs of shuffled mini-batches, from a state to a later state.
+
+    Several processes go through the same batches, of which each takes its share; all that they decide upon is the same
+    on each.
 
     Parameters
     ----------
@@ -102,7 +106,7 @@ class Trainer:
         save, save_every : callable, float
             Receives the state at most every ``save_every`` seconds, and at the end.
         should_stop : callable
-            Asked after every batch.
+            Asked after every batch; of several processes one is enough.
 
         Raises
         ------
@@ -113,7 +117,8 @@ class Trainer:
             good one.
         """
         n_rows = source.shape[0]
-        everything = Batch(source, slice(None), self.device) if self.solver.full_batch else None
+        all_ranks = ranks()
+        everything = Batch.share(source, slice(None), self.device, all_ranks) if self.solver.full_batch else None
         batch_size = min(self.batch_size or n_rows, n_rows)
         n_batches = math.ceil(n_rows / batch_size)
         if state.epoch > self.n_epochs or state.batch > n_batches:  # the checkpoint of another run
@@ -128,6 +133,7 @@ class Trainer:
 
         def keep() -> None:
             nonlocal saved
+            state.objective = self.objective.whole(state.objective, all_ranks)
             if save is not None:
                 self.check(state)
                 state.generator = generator.state()
@@ -142,19 +148,21 @@ class Trainer:
             presented = source.at_epoch(state.epoch)
             for start in range(state.batch * batch_size, n_rows, batch_size):
                 rows = order[start : start + batch_size]
-                batch = Batch(presented, rows, self.device) if everything is None else everything
+                batch = Batch.share(presented, rows, self.device, all_ranks) if everything is None else everything
                 loss = self.update(state, batch, generator, progress)
-                self._add(state, loss, len(batch))
+                self._add(state, loss, batch.n)
                 state.batch += 1
-                if should_stop():
-                    keep()
-                    raise Interrupted(f"stopped in {self.solver.pass_name} {state.epoch + 1} of {self.n_epochs}")
                 now = time.monotonic()
-                if now - saved >= save_every:
+                stop, due = all_ranks.any(should_stop(), now - saved >= save_every)
+                if stop:
+                    keep()
+                    all_ranks.wait()
+                    raise Interrupted(f"stopped in {self.solver.pass_name} {state.epoch + 1} of {self.n_epochs}")
+                if due:
                     keep()
                 if now - told >= TICK:
                     told = now
-                    self._tell(listeners, Ticked(state.epoch + (start + len(batch)) / n_rows, self.n_epochs))
+                    self._tell(listeners, Ticked(state.epoch + (start + batch.n) / n_rows, self.n_epochs))
             self.check(state)
             state.batch = 0
             state.epoch += 1

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from rarefire.errors import InputError, Interrupted, RunError, printable
+from rarefire.parallel import is_first, said, speaks
 
 
 class _CtrlC(KeyboardInterrupt):
@@ -24,6 +25,8 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):  # a terminal may not have every letter
             stream.reconfigure(errors="backslashreplace")
     warnings.formatwarning = _warning
+    if not is_first():
+        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (until the process ends)
     try:
         with _ctrl_c_raises():
             from rarefire.cli.app import app
@@ -45,9 +48,12 @@ def main() -> None:
     except SystemExit as end:
         if end.code == 130:  # typer turns Ctrl-C into this without a word
             _say("interrupted", 130)
+        if end.code:  # typer has said why
+            _speak(end)
         raise
     except Exception as error:
         if not _was_interrupted(error):
+            _speak(error)
             raise
         _say("interrupted", 130)
     finally:
@@ -100,6 +106,17 @@ def _warning(
 
 
 def _say(message: object, code: int) -> None:
-    if sys.stderr is not None:
-        sys.stderr.write(_sentence(message))
+    _speak(message, _sentence(message))
     raise SystemExit(code)
+
+
+def _speak(error: object, sentence: str = "") -> None:
+    """Say why this process ends, where no other one does."""
+    if not speaks(error):
+        return
+    if not is_first():
+        sys.stderr = sys.__stderr__
+    if sys.stderr is not None:
+        sys.stderr.write(sentence)
+        sys.stderr.flush()
+    said()

@@ -17,6 +17,10 @@ import typer
 
 import rarefire
 from rarefire.errors import printable
+from rarefire.parallel import is_first
+
+#: What several processes do together; rank 0 does the rest alone.
+_TOGETHER = ("fit", "run", "resume")
 
 app = typer.Typer(
     name="rarefire",
@@ -73,11 +77,13 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _main(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand not in _TOGETHER and not is_first():
+        raise typer.Exit
 
 
 @app.command()
@@ -104,6 +110,7 @@ def fit(
     from rarefire.component import find
     from rarefire.data.open import open_source
     from rarefire.estimators.base import SparseLearner
+    from rarefire.parallel import ranks
     from rarefire.preprocess import Step
     from rarefire.settings import apply, parse_pairs, parse_step
 
@@ -112,11 +119,12 @@ def fit(
     model.set_params(device=device, validation_fraction=validation)
     steps = [parse_step(text, Step) for text in prepare or []]
     where: dict[str, Any] = {"where": _absolute(source), "patch": patch, "column": column, "seed": seed}
-    rows = open_source(**where)
+    rows = ranks().first_alone(lambda: open_source(**where))
     runs.check_run(rows, steps, model, seed)
     directory = _directory(out, f"{Path(where['where']).stem}-{cls.__name__}", overwrite)
     with _watched(directory, quiet, as_json, checkpoint_every) as watch:
-        directory.create(runs.fit_spec(where, rows, steps, model, seed), overwrite=overwrite)
+        spec = runs.fit_spec(where, rows, steps, model, seed)
+        ranks().of_first(lambda: directory.create(spec, overwrite=overwrite))
         runs.go_on(directory, directory.spec(), watch, rows)
     _finished(directory, as_json)
 
@@ -137,16 +145,18 @@ def run(
 ) -> None:
     """Repeat a published experiment, with the published figures beside those obtained."""
     from rarefire import recipes
+    from rarefire.parallel import ranks
     from rarefire.settings import parse_pairs
 
-    spec = recipes.recipe_spec(recipe, preset, source, parse_pairs(set_ or []), seed, device)
+    pairs = parse_pairs(set_ or [])
+    spec = ranks().first_alone(lambda: recipes.recipe_spec(recipe, preset, source, pairs, seed, device))
     if not quiet and not as_json:
         # Some recipes take other data where theirs are not at hand.
         typer.echo(f"data: {spec['data']['name']} ({spec['data']['notes']})", err=True)
     suffix = "" if preset == "faithful" else f"-{preset}"
     directory = _directory(out, f"{spec['recipe']['name']}{suffix}", overwrite)
     with _watched(directory, quiet, as_json, checkpoint_every) as watch:
-        directory.create(spec, overwrite=overwrite)
+        ranks().of_first(lambda: directory.create(spec, overwrite=overwrite))
         recipes.go_on(directory, spec, watch)
     _finished(directory, as_json)
 
@@ -300,34 +310,43 @@ def _suffix(source: str) -> str:
 def _directory(out: Path | None, name: str, overwrite: bool) -> Any:
     """The directory asked for, seen to be free, or a new one below ``runs/``."""
     from rarefire.artifact import RunDirectory
+    from rarefire.parallel import ranks
+
+    return RunDirectory(ranks().of_first(lambda: _free(out, name, overwrite)))
+
+
+def _free(out: Path | None, name: str, overwrite: bool) -> Path:
+    from rarefire.artifact import RunDirectory
 
     if out is None:
         base = Path("runs") / re.sub(r"[^A-Za-z0-9._-]+", "-", name)
         out, number = base, 2
         while out.exists() and not overwrite:
             out, number = base.with_name(f"{base.name}-{number}"), number + 1
-    directory = RunDirectory(out)
-    directory.check_free(overwrite=overwrite)
-    return directory
+    RunDirectory(out).check_free(overwrite=overwrite)
+    return out
 
 
 @contextlib.contextmanager
 def _watched(directory: Any, quiet: bool, as_json: bool, checkpoint_every: float) -> Iterator[Any]:
     """Lock the directory, show progress, and turn Ctrl-C into a checkpoint; a second one ends at once."""
     from rarefire.display import JsonLines, LiveProgress
-    from rarefire.errors import Interrupted
+    from rarefire.errors import Interrupted, ProcessLost
     from rarefire.interrupts import interruptible
+    from rarefire.parallel import ranks
     from rarefire.runs import Watch
 
     trust = [word for module in directory.trusted for word in ("--trust", module)]
-    follower = JsonLines() if as_json else None if quiet else LiveProgress()
-    with directory.locked(), interruptible() as stopped:
+    follower = None if not is_first() else JsonLines() if as_json else None if quiet else LiveProgress()
+    with ranks().first_holds(directory.locked()), interruptible() as stopped:
         watch = Watch([follower] if follower else [], stopped, checkpoint_every)
         go_on = f"go on with: {shlex.join(['rarefire', 'resume', str(directory), *trust])}"
         try:
             yield watch
         except Interrupted as error:
             raise Interrupted(f"{error}; {go_on}") from None
+        except ProcessLost as error:
+            raise ProcessLost(f"{error}; {go_on}" if directory.exists else str(error)) from None
         except KeyboardInterrupt:
             raise Interrupted(f"stopped; {go_on}" if directory.exists else "stopped") from None
         finally:
@@ -337,6 +356,8 @@ def _watched(directory: Any, quiet: bool, as_json: bool, checkpoint_every: float
 
 def _finished(directory: Any, as_json: bool) -> None:
     """Results on standard output: the metrics, and last the path of the page."""
+    if not is_first():
+        return
     from rich.console import Console
 
     from rarefire.display import metrics_table

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rarefire.data.source import ArraySource, Description, Source
+from rarefire.parallel import ALONE, Ranks
+from rarefire.random import Generator
 from rarefire.types import Visible, tensor_of, torch_csr
 
 #: Values that a part has at most: 32 MiB in float32.
@@ -18,7 +20,7 @@ PART_VALUES = 2**23
 
 
 class Batch:
-    """Some rows of a source, read when they are asked for.
+    """Some rows of a source, read when they are asked for; all of an update, or this process's share of them.
 
     Parameters
     ----------
@@ -28,6 +30,8 @@ class Batch:
         Which; all of them.
     device, dtype : torch.device, torch.dtype
         Where tensors go, and of which type they are; by default that of the rows.
+    ranks, n : Ranks, int
+        The processes that have shares of the batch, and its rows on all of them; by default these are all.
     """
 
     def __init__(
@@ -36,11 +40,26 @@ class Batch:
         index: slice | NDArray[np.int64],
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,
+        ranks: Ranks = ALONE,
+        n: int | None = None,
     ) -> None:
         self.source = source
         self.index = index
         self.device = device
         self.dtype = dtype
+        self.ranks = ranks
+        self.n = len(self) if n is None else n
+
+    @classmethod
+    def share(cls, source: Source, index: slice | NDArray[np.int64], device: torch.device | str, ranks: Ranks) -> Batch:
+        """The share that this process has of a batch; ``index`` is of the whole batch."""
+        if ranks.size == 1:
+            return cls(source, index, device)
+        rows = range(source.shape[0])[index] if isinstance(index, slice) else index
+        own = rows[ranks.share(len(rows))]
+        return cls(
+            source, slice(own.start, own.stop) if isinstance(own, range) else own, device, ranks=ranks, n=len(rows)
+        )
 
     @classmethod
     def of(cls, rows: Visible) -> Batch:
@@ -55,13 +74,13 @@ class Batch:
 
     @property
     def sparse(self) -> bool:
-        """Whether most values are zero, so that :meth:`parts` gives CSR tensors."""
-        return self.source.sparse
+        """Whether most values are zero, so that :meth:`parts` gives CSR tensors; several processes take them dense."""
+        return self.source.sparse and self.ranks.size == 1
 
     @cached_property
     def whole(self) -> Visible:
         """All rows, dense, of shape (len(self), n_features); kept, so that a batch used again is read once."""
-        return tensor_of(self.source.rows(self.index), self.device).to(self.dtype)
+        return self._read(self.index)
 
     def rows_of_part(self, n_hidden: int) -> int:
         """Rows of a part: at most 2**23 values of the visible, and of the hidden layer of this width."""
@@ -73,14 +92,34 @@ class Batch:
         A dense part that is all rows is kept.
         """
         sparse = sparse or self.sparse
-        if len(self) <= size and not sparse:
+        if not self.in_parts(size) and not sparse:
             yield self.whole
             return
-        for start in range(0, len(self), size):
-            part = slice(start, min(start + size, len(self)))
-            yield self._read(part if isinstance(self.index, slice) else self.index[part], sparse)
+        own = range(self.source.shape[0])[self.index] if isinstance(self.index, slice) else self.index
+        # As many on every process, for whom shares differ by a row.
+        for start in range(0, -(-self.n // self.ranks.size), size):
+            part = own[start : start + size]
+            yield self._read(slice(part.start, part.stop) if isinstance(part, range) else part, sparse)
 
-    def _read(self, index: slice | NDArray[np.int64], sparse: bool) -> Tensor:
+    def in_parts(self, size: int) -> bool:
+        """Whether a process takes its rows in several parts of this size."""
+        return -(-self.n // self.ranks.size) > size
+
+    def stream(self, generator: Generator, n: int | None = None) -> Generator:
+        """Random numbers of the whole batch, or of as many rows, of which draws are this process's share."""
+        n = self.n if n is None else n
+        return generator if self.ranks.size == 1 else generator.rows_of(self.ranks.share(n).start, n)
+
+    def stream_of_parts(self, generator: Generator, size: int) -> Generator:
+        """The same for :meth:`parts`, of which every process draws one at a time."""
+        if self.ranks.size == 1 or not self.in_parts(size):
+            return self.stream(generator)
+        return generator.rows_of(self.ranks.rank * size, self.ranks.size * size)
+
+    def _read(self, index: slice | NDArray[np.int64], sparse: bool = False) -> Tensor:
         if sparse:
             return torch_csr(self.source.sparse_rows(index), self.device).to(self.dtype)
+        if self.ranks.size > 1 and not len(range(self.source.shape[0])[index] if isinstance(index, slice) else index):
+            rows = np.zeros((0, self.source.shape[1]), self.source.dtype)
+            return tensor_of(rows, self.device).to(self.dtype)
         return tensor_of(self.source.rows(index), self.device).to(self.dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+import zlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
@@ -27,7 +28,7 @@ from rarefire.estimators.mapping import gathered, mapped
 from rarefire.events import EpochEnded, Event, Listener
 from rarefire.interrupts import interruptible
 from rarefire.objectives import Objective
-from rarefire.parallel import resolve_device
+from rarefire.parallel import ranks, resolve_device
 from rarefire.penalties import check_suits
 from rarefire.random import Generator, integer_seed
 from rarefire.schedules import Schedule
@@ -156,13 +157,14 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
         """
         self.check_arguments()
         source = self.source_of(X, reset=True)
-        seed = integer_seed(self.random_state)
+        seed = ranks().of_first(lambda: integer_seed(self.random_state))
         split = self.split(source.shape[0], seed)
         if self.checkpoint_dir is None:
             return self.fit_source(source, split, seed=seed)
         directory = RunDirectory(self.checkpoint_dir)
-        with directory.locked():
-            directory.create({**self.spec(seed), "data": source.spec(), "warm": self._begins_elsewhere})
+        with ranks().first_holds(directory.locked()):
+            spec = {**self.spec(seed), "data": source.spec(), "warm": self._begins_elsewhere}
+            ranks().of_first(lambda: directory.create(spec))
             try:
                 with interruptible() as stopped:
                     self.fit_source(source, split, seed=seed, directory=directory, should_stop=stopped)
@@ -170,6 +172,7 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
                 how = f"rarefire.resume({str(directory)!r}, X)"
                 raise KeyboardInterrupt(f"{error}; go on with {how}") from None
             directory.finish(self.weights_bytes())
+        ranks().wait()
         return self
 
     def split(self, n_rows: int, seed: int) -> Split:
@@ -222,7 +225,17 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
             Where history and checkpoints go.
         listeners, should_stop, checkpoint_every
             See :class:`rarefire.trainer.Trainer`.
+
+        Raises
+        ------
+        InputError
+            If of several processes each has rows of its own.
         """
+        all_ranks = ranks()
+        if all_ranks.size > 1 and not all_ranks.same((source.shape, zlib.crc32(source.rows(slice(0, 1)).tobytes()))):
+            raise InputError(
+                "the processes were given different rows; give all rows to each, and it takes its share of every batch"
+            )
         device = resolve_device(self.device)
         dtype = torch.float64 if source.dtype == np.float64 else torch.float32
         train = source.subset(split.train) if len(split.held_out) else source
@@ -231,11 +244,12 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
         generator = Generator(seed, "sample", device=device)
         history: list[dict[str, Any]] = []
         trainer = self._trainer(train, held_out, seed, device, self.n_epochs, history)
-        if directory is not None and directory.checkpoint.is_file():
+        if all_ranks.of_first(lambda: directory is not None and directory.checkpoint.is_file()):
+            assert directory is not None
             state = TrainState.read(directory.checkpoint, device)
             expected = self._start(train, seed, dtype, device, trainer.solver, carry=False)
             state.check_like(expected, str(directory.checkpoint))
-            history.extend(directory.cut_history(state.epoch))
+            history.extend(all_ranks.of_first(lambda: directory.cut_history(state.epoch)))
         else:
             state = self._start(train, seed, dtype, device, trainer.solver, carry=self._is_warm)
             if directory is not None:
@@ -246,6 +260,7 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
 
         if self._by_columns(train):
             state.lay_out()
+        all_ranks.wait()  # for those who read what is written over now
 
         def remember(event: Event) -> None:
             if isinstance(event, EpochEnded):
@@ -259,7 +274,7 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
             def save(state: TrainState) -> None:
                 directory.write_checkpoint(state.to_bytes())
 
-        said = [self._say] if self.verbose else []
+        said = [self._say] if self.verbose and all_ranks.rank == 0 else []
         trainer.run(
             state,
             train,
@@ -416,13 +431,16 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
             generator = Generator(seed, "evaluation", epoch, device=device)
             return self._record(model, rows[0], rows[1], generator)  # type: ignore[arg-type]
 
+        def of_first(model: Any, epoch: int) -> dict[str, float]:
+            return ranks().of_first(lambda: evaluate(model, epoch))
+
         stopping = EarlyStopping(self._monitor, self.tol, self.n_iter_no_change) if self.early_stopping else None
         return Trainer(
             name=type(self).__name__,
             model_of=self._model_of,
             objective=self._objective(),
             solver=self._solver(),
-            evaluate=evaluate,
+            evaluate=of_first,
             n_epochs=n_epochs,
             batch_size=self._rows_per_update,
             averaging=self.averaging,

@@ -18,8 +18,9 @@ from rarefire.estimators.stochastic import HALF_STEPS, StochasticLearner
 from rarefire.models.boltzmann import BoltzmannMachine
 from rarefire.objectives.averages import Averages
 from rarefire.objectives.contrastive import ContrastiveDivergence
-from rarefire.parallel import Precision, resolve_device
+from rarefire.parallel import resolve_device
 from rarefire.penalties import ActivityPenalty, NoPenalty, WeightPenalty
+from rarefire.precision import Precision
 from rarefire.random import Generator
 from rarefire.sampling import gibbs
 from rarefire.sampling.annealing import Estimate

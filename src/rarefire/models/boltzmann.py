@@ -10,7 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from rarefire.parallel import Precision, affine, factor
+from rarefire.precision import Precision, affine, factor
 from rarefire.random import Generator
 from rarefire.types import Hidden, HiddenBias, Pass, PerRow, Tensors, Visible, VisibleBias, Weight, columns_together
 from rarefire.units import Gaussian, Units
@@ -145,8 +145,10 @@ class BoltzmannMachine:
         rest = self.visible.log_partition(self.visible_input(h), self.visible_bias)
         return self.hidden.energy(h, self.hidden_bias).sum(dim=1) - rest.sum(dim=1)
 
-    def look(self, v: Visible, *, average: Callable[[Tensor], Tensor] | None = None) -> Pass:
-        """What a penalty sees of a batch: the positive phase; ``average`` is that of :class:`~rarefire.types.Pass`."""
+    def look(
+        self, v: Visible, *, average: Callable[[Tensor], Tensor] | None = None, n_batch: int | None = None
+    ) -> Pass:
+        """What a penalty sees of a batch, or of a share of one with ``n_batch`` rows: the positive phase."""
         return Pass(
             rows=v,
             pre=self.hidden_input(v),
@@ -157,4 +159,5 @@ class BoltzmannMachine:
             weights=self.weights,
             rate_gain=self.hidden.rate_gain,
             average=average,
+            n_batch=n_batch,
         )

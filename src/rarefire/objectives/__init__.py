@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from rarefire.data.batch import Batch
+from rarefire.parallel import Ranks
 from rarefire.random import Generator
 from rarefire.types import Loss, Tensors
 
@@ -15,4 +16,11 @@ class Objective(ABC):
 
     @abstractmethod
     def evaluate(self, model: Any, batch: Batch, state: Tensors, generator: Generator) -> tuple[Loss, Tensors]:
-        """Gradients for one batch, and the new state; ``model`` and ``state`` stay as they are."""
+        """Gradients for one batch, and the new state; ``model`` and ``state`` stay as they are.
+
+        Gradients and state are those of the whole batch, where this process has a share of it.
+        """
+
+    def whole(self, state: Tensors, ranks: Ranks) -> Tensors:
+        """The state with the parts that each process kept of its own, such as chains."""
+        return state

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rarefire.parallel import ALONE, Ranks
 from rarefire.types import Hidden, Tensors
 
 
@@ -17,11 +18,14 @@ class Averages:
         Factor of a running average over batches that is given in place of the batch's own; None gives that.
     state : dict of Tensor
         The running average before this batch: its sum of weights times values, and of weights, which begin at zero.
+    ranks : Ranks
+        The processes that have shares of the batch.
     """
 
-    def __init__(self, decay: float | None, state: Tensors) -> None:
+    def __init__(self, decay: float | None, state: Tensors, ranks: Ranks = ALONE) -> None:
         self.decay = decay
         self.before = state
+        self.ranks = ranks
         self.after: Tensors = {}
         self._totals: list[Hidden] = []
         self._collected = False
@@ -43,17 +47,24 @@ class Averages:
         return t.mean(dim=0)
 
     def divide(self, n: int) -> None:
-        """End collecting: all parts had ``n`` rows together."""
-        self._totals = [total / n for total in self._totals]
+        """End collecting: all parts, on all processes, had ``n`` rows together."""
+        totals = self.ranks.sum({str(k): total for k, total in enumerate(self._totals)})
+        self._totals = [total / n for total in totals.values()]
         self._collected = True
 
     def rewind(self) -> None:
         """Begin again with the first average, for the next part."""
         self._asked = 0
 
+    def _mean(self, t: Hidden) -> Tensor:
+        if self.ranks.size == 1:
+            return t.mean(dim=0)
+        sums = self.ranks.sum({"total": t.sum(dim=0), "rows": t.new_tensor(len(t))})
+        return sums["total"] / sums["rows"]
+
     def __call__(self, t: Hidden) -> Tensor:
         """The average over the whole batch, of which ``t`` may be a part."""
-        mean = self._totals[self._asked] if self._collected else t.mean(dim=0)
+        mean = self._totals[self._asked] if self._collected else self._mean(t)
         self._asked += 1
         if self.decay is None:
             return mean

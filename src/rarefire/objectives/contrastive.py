@@ -11,11 +11,12 @@ from rarefire.data.batch import Batch
 from rarefire.models.boltzmann import BoltzmannMachine
 from rarefire.objectives import Objective
 from rarefire.objectives.averages import Averages
-from rarefire.parallel import Precision, product
+from rarefire.parallel import Ranks
 from rarefire.penalties import ActivityPenalty, NoPenalty, WeightPenalty
+from rarefire.precision import Precision, product
 from rarefire.random import Generator
 from rarefire.sampling import HalfStep, gibbs, half_step
-from rarefire.types import HiddenBias, Loss, Tensors, VisibleBias
+from rarefire.types import Hidden, HiddenBias, Loss, Tensors, VisibleBias
 
 
 @dataclass(frozen=True)
@@ -78,26 +79,28 @@ class ContrastiveDivergence(Objective):
     ) -> tuple[Loss, Tensors]:
         """The estimate for one batch, and the chains, running averages and offsets after it."""
         model = replace(model, precision=self.precision)
-        averages = Averages(self.penalty.averaging, state)
+        averages = Averages(self.penalty.averaging, state, batch.ranks)
+        n = batch.n
+        m = len(state["chains"]) if self.persistent else n
+        own = batch.ranks.share(m)
+        generator, of_chains = batch.stream(generator), batch.stream(generator, m)
         data = half_step(model.visible, batch.whole, self.positive_visible, generator)
-        seen = model.look(data, average=averages)
-        n = len(data)
+        seen = model.look(data, average=averages, n_batch=n)
         positive = half_step(model.hidden, seen.codes, self.positive_hidden, generator)
         if self.persistent:
-            start = state["chains"]
+            start = state["chains"][own]
         elif self.positive_hidden == self.chain_hidden:
             start = positive
         else:
             start = half_step(model.hidden, seen.codes, self.chain_hidden, generator)
 
-        v, mean = gibbs(model, start, self.gibbs_steps, generator, visible=self.chain_visible, hidden=self.chain_hidden)
-        m = len(v)
-        negative = half_step(model.hidden, mean, self.negative_hidden, generator)
+        v, mean = gibbs(model, start, self.gibbs_steps, of_chains, visible=self.chain_visible, hidden=self.chain_hidden)
+        negative = half_step(model.hidden, mean, self.negative_hidden, of_chains)
         after = dict(state)
-        if self.persistent and self.negative_hidden == self.chain_hidden:
-            after["chains"] = negative
-        elif self.persistent:
-            after["chains"] = half_step(model.hidden, mean, self.chain_hidden, generator)
+        if self.persistent:
+            same = self.negative_hidden == self.chain_hidden
+            chains = negative if same else half_step(model.hidden, mean, self.chain_hidden, of_chains)
+            after["chains"] = chains if len(chains) == m else _replaced(state["chains"], own, chains)
 
         bias_pull = None
         if not isinstance(self.penalty, NoPenalty):
@@ -112,24 +115,43 @@ class ContrastiveDivergence(Objective):
         sides = torch.cat([negative * (n / m), -positive]), torch.cat([chain_statistic, statistic])
         weight = product(sides[0].T, sides[1], 1 / n, self.precision)
         # Sums are subtracted before they are divided: for binary rows they are exact, even in float32.
-        grads = {
+        sums = {
             "weight": weight,
             "hidden_bias": (_sum(negative) * (n / m) - _sum(positive)) / n,
             "visible_bias": (_sum(chain_statistic) * (n / m) - _sum(statistic)) / n,
         }
         if model.log_variance is not None:
+            energies = [model.visible.energy(rows, model.visible_bias).sum(dim=0) for rows in (v, data)]
+            sums["log_variance"] = energies[0] / m - energies[1] / n
+        if self.centring is not None:
+            sums["mean"] = seen.codes.sum(dim=0) / n
+        if bias_pull is not None:
+            sums["bias_pull"] = bias_pull
+        sums = batch.ranks.sum(sums)
+        grads = {name: sums[name] for name in model.parameters}
+        weight = grads["weight"]
+        if model.log_variance is not None:
             # ∂E/∂ln σ² = −(v − a)²/2σ² + (v/σ²)·Wᵀh, the second part of which the weight gradient holds.
-            own = [model.visible.energy(rows, model.visible_bias).mean(dim=0) for rows in (v, data)]
-            grads["log_variance"] = own[0] - own[1] - (model.weight * weight).sum(dim=0)
+            grads["log_variance"] = grads["log_variance"] - (model.weight * weight).sum(dim=0)
         if not isinstance(self.weight_decay, NoPenalty):
             weight += self.weight_decay.gradient(model.weight)
         if self.centring is not None:
-            after["hidden_offset"] = state["hidden_offset"].lerp(seen.codes.mean(dim=0), self.centring)
+            after["hidden_offset"] = state["hidden_offset"].lerp(sums["mean"], self.centring)
             _centre(grads, after["hidden_offset"], model.visible.statistic(state["visible_offset"]))
         if bias_pull is not None:
-            grads["hidden_bias"] += bias_pull
+            grads["hidden_bias"] += sums["bias_pull"]
         strength = self.weight_decay.shrinkage
         return Loss(grads, shrinkage={"weight": strength} if strength else {}), after
+
+    def whole(self, state: Tensors, ranks: Ranks) -> Tensors:
+        """With all chains, of which each process runs its share."""
+        return {**state, "chains": ranks.rows(state["chains"])} if self.persistent else state
+
+
+def _replaced(whole: Hidden, own: slice, rows: Hidden) -> Hidden:
+    changed = whole.clone()
+    changed[own] = rows
+    return changed
 
 
 def _sum(rows: Tensor) -> Tensor:

@@ -45,11 +45,11 @@ class Unrolled(Objective):
     ) -> tuple[Loss, Tensors]:
         """J and its gradient over a batch; there is no state."""
         v = batch.whole
-        n = len(v)
-        noise = generator if self.noise else None
+        n = batch.n
+        noise = batch.stream(generator) if self.noise else None
         up = model.up(v, noise)
         down, z = model.down(up.states[-1], noise)
-        cost = float(model.visible.cost(v, z).sum(dtype=torch.float64)) / n
+        cost = model.visible.cost(v, z).sum(dtype=torch.float64)
 
         grads: Tensors = {}
         delta = (model.visible.mean(z) - v) / n  # ∂J/∂z, for every law of the exponential family at its own cost
@@ -65,7 +65,8 @@ class Unrolled(Objective):
             if k > 1:
                 mean = up.means[k - 2]
                 delta = (delta @ model.layers[k - 1].encoder_weight) * model.hidden.slope(mean, mean)
-        terms = {"reconstruction": cost}
+        grads = batch.ranks.sum({**grads, "cost": cost})
+        terms = {"reconstruction": float(grads.pop("cost")) / n}
         if not isinstance(self.weight_decay, NoPenalty):
             terms["weight_decay"] = float(self.weight_decay.value(model.weights))
             for name in grads:
@@ -102,7 +103,8 @@ class UpDown(Objective):
     ) -> tuple[Loss, Tensors]:
         """The estimate for one batch; there is no state."""
         v = batch.whole
-        n, n_layers = len(v), len(model.layers)
+        n, n_layers = batch.n, len(model.layers)
+        generator = batch.stream(generator)
         laws = [model.visible, *[model.hidden] * n_layers]
         up = model.up(v, generator)
         grads: Tensors = {}
@@ -124,7 +126,7 @@ class UpDown(Objective):
             delta = (model.hidden.mean(below @ layer.encoder_weight.T + layer.encoder_bias) - dreamt) / n
             _collect(grads, "encoder", k, delta.T @ below, delta)
             dreamt = below
-        return Loss(grads), state
+        return Loss(batch.ranks.sum(grads)), state
 
 
 def _collect(grads: Tensors, way: str, k: int, weight: Tensor, delta: Tensor) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rarefire.data.batch import Batch
+from rarefire.errors import InputError
 from rarefire.losses import ReconstructionLoss
 from rarefire.models.autoencoder import Autoencoder
 from rarefire.objectives import Objective
@@ -60,20 +61,25 @@ class Reconstruction(Objective):
 
     def evaluate(self, model: Autoencoder, batch: Batch, state: Tensors, generator: Generator) -> tuple[Loss, Tensors]:
         """J and its gradient over a batch; ``state`` holds the running averages of the penalty, if it has any."""
-        n = len(batch)
+        n = batch.n
         sampled, size = self.zeros is not None, batch.rows_of_part(len(model.encoder_bias))
         size = min(size, BLOCK) if sampled else size
+        if sampled and batch.ranks.size > 1:
+            raise InputError(
+                "reconstruction_sampling draws columns in one process, and there are several; start one, or leave it None"
+            )
         if batch.sparse or sampled:
             model = model.for_sparse_rows()
-        averages = Averages(self.penalty.averaging, state)
-        if n > size and not isinstance(self.penalty, NoPenalty):
+        averages = Averages(self.penalty.averaging, state, batch.ranks)
+        generator = batch.stream_of_parts(generator, size)
+        if batch.in_parts(size) and not isinstance(self.penalty, NoPenalty):
             # The penalty needs averages over all parts before it can say what it adds to the gradient of any.
             drawn = generator.state()
             for x in batch.parts(size, sparse=sampled):
                 kept, _ = self._draw(model, x, generator)
                 if sampled:
                     outputs_of(x, self.zeros, generator)
-                self.penalty.evaluate(model.look(_thinned(x, kept), average=averages.collect))
+                self.penalty.evaluate(model.look(_thinned(x, kept), average=averages.collect, n_batch=n))
                 averages.rewind()
             averages.divide(n)
             generator.set_state(drawn)  # the same entries are dropped on the second way
@@ -133,7 +139,8 @@ class Reconstruction(Objective):
                 add("encoder_weight", delta2.T @ seen)
             grads["encoder_bias"] += delta2.sum(dim=0)
 
-        terms = {"reconstruction": float(cost)}
+        grads = batch.ranks.sum({**grads, "cost": cost})
+        terms = {"reconstruction": float(grads.pop("cost"))}
         if not isinstance(self.penalty, NoPenalty):
             terms["penalty"] = float(sparsity)
         if not isinstance(self.weight_decay, NoPenalty):
