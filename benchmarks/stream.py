@@ -27,7 +27,7 @@ from rarefire.data import mapped
 from rarefire.data.arrays import load_npy
 from rarefire.data.source import ArraySource, Description, Source
 from rarefire.errors import Interrupted
-from rarefire.estimators.base import Split
+from rarefire.estimators.splitting import Split
 
 COLUMNS, UNITS, BATCH = 784, 500, 100
 LEARNERS = {

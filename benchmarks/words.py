@@ -14,7 +14,7 @@ import scipy.sparse as sp
 import rarefire as rf
 from rarefire.activations import ReLU, Sigmoid
 from rarefire.data.source import ArraySource, Description
-from rarefire.estimators.base import Split
+from rarefire.estimators.splitting import Split
 from rarefire.events import EpochEnded
 from rarefire.losses import BernoulliCrossEntropy
 from rarefire.penalties import L1Activity, NoPenalty

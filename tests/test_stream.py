@@ -20,7 +20,7 @@ from rarefire.data.mapped import BlockOrder, Stacked
 from rarefire.data.open import open_source
 from rarefire.data.source import ArraySource, Description
 from rarefire.errors import InputError, Interrupted
-from rarefire.estimators.base import Split
+from rarefire.estimators.splitting import Split
 from rarefire.preprocess import Standardise, fit_steps, prepared
 from rarefire.random import Generator
 

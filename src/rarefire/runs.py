@@ -27,9 +27,10 @@ from rarefire.data.open import open_source
 from rarefire.data.saving import save_csr, save_npy
 from rarefire.data.source import ArraySource, Source
 from rarefire.errors import InputError, Interrupted, RunError
-from rarefire.estimators.base import SparseLearner, Split
+from rarefire.estimators.base import SparseLearner
 from rarefire.estimators.deep import DeepBeliefNetwork
 from rarefire.estimators.load import built, load_parts, machines_of
+from rarefire.estimators.splitting import Split
 from rarefire.events import Listener
 from rarefire.features import FeatureTable, feature_table
 from rarefire.metrics import gabor, metric

@@ -7,7 +7,7 @@ import warnings
 import zlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -25,6 +25,7 @@ from rarefire.data.source import ArraySource, Description, Source
 from rarefire.errors import InputError, Interrupted
 from rarefire.estimators.keeping import Keepable
 from rarefire.estimators.mapping import gathered, mapped
+from rarefire.estimators.splitting import Split, split_rows
 from rarefire.events import EpochEnded, Event, Listener
 from rarefire.interrupts import interruptible
 from rarefire.objectives import Objective
@@ -38,13 +39,6 @@ from rarefire.types import Tensors, tensor_of, torch_csr
 
 #: Rows and values that an epoch's record is computed on at the most, of the training and of the held-out part each.
 EVALUATION_ROWS, EVALUATION_VALUES = 1000, 2**22
-
-
-class Split(NamedTuple):
-    """Positions of the training rows and of the held-out rows."""
-
-    train: NDArray[np.int64]
-    held_out: NDArray[np.int64]
 
 
 class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable):
@@ -183,22 +177,7 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
         InputError
             If no row would be left on one side.
         """
-        fraction = self.validation_fraction
-        if fraction is None:
-            fraction = 0.1 if self.early_stopping else 0.0
-        if fraction == 0:
-            if self.early_stopping:
-                raise InputError("early_stopping needs held-out rows; give a validation_fraction above 0")
-            return Split(np.arange(n_rows), np.arange(0))
-        n_held_out = round(fraction * n_rows)
-        if not 0 < n_held_out < n_rows:
-            raise InputError(
-                f"validation_fraction={fraction} of {n_rows} rows leaves {n_held_out} rows held out and "
-                f"{n_rows - n_held_out} for training; give more rows (--patch cuts many from each picture) or another "
-                "fraction (--validation)"
-            )
-        order = Generator(seed, "split").permutation(n_rows)
-        return Split(np.sort(order[n_held_out:]), np.sort(order[:n_held_out]))
+        return split_rows(n_rows, self.validation_fraction, self.early_stopping, seed)
 
     def fit_source(
         self,

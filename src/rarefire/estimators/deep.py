@@ -17,12 +17,12 @@ from rarefire.artifact import RunDirectory
 from rarefire.component import find
 from rarefire.data.source import Source
 from rarefire.errors import InputError
-from rarefire.estimators.base import Split
 from rarefire.estimators.boltzmann import BernoulliRBM
 from rarefire.estimators.keeping import part_or
 from rarefire.estimators.layers import LayerSource
 from rarefire.estimators.machine import RestrictedBoltzmannMachine
 from rarefire.estimators.module import TorchModel
+from rarefire.estimators.splitting import Split
 from rarefire.estimators.stochastic import HALF_STEPS, StochasticLearner
 from rarefire.events import ArmStarted, Listener
 from rarefire.models.deep import Layer, UnrolledNetwork

@@ -66,7 +66,7 @@ class Reconstruction(Objective):
         size = min(size, BLOCK) if sampled else size
         if sampled and batch.ranks.size > 1:
             raise InputError(
-                "reconstruction_sampling draws columns in one process, and there are several; start one, or leave it None"
+                "reconstruction_sampling draws columns in one process, and there are several; start one, or unset it"
             )
         if batch.sparse or sampled:
             model = model.for_sparse_rows()
