@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -263,10 +264,11 @@ def test_ctrl_c_of_one_process_stops_all_and_the_repeat_has_the_same_bits(rank, 
 @pytest.mark.slow
 def test_ctrl_c_of_torchrun_leaves_a_checkpoint(undisturbed, torchrun, tmp_path):
     run = tmp_path / "run"
-    words = ("fit", undisturbed / "bits.npy", *MACHINE, "--set", "n_iter=100000", "--out", run)
-    one = torchrun(2, "-m", "rarefire", *words, cwd=tmp_path)
+    endless = [word.replace("n_iter=60", "n_iter=100000") for word in MACHINE]
+    one = torchrun(2, "-m", "rarefire", "fit", undisturbed / "bits.npy", *endless, "--out", run, cwd=tmp_path)
     while not (run / "history.jsonl").is_file():
-        assert one.poll() is None
+        assert one.poll() is None, one.communicate()[1]
+        time.sleep(0.05)
     one.send_signal(signal.SIGINT)
     err = one.communicate(timeout=LIMIT)[1]
     assert err.count("rarefire: stopped in epoch") == 1, err
