@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
-import json
 import math
 import struct
 from collections.abc import Callable, Iterator, Sequence
@@ -373,7 +372,7 @@ def _table(directory: RunDirectory, n_units: int) -> FeatureTable:
             raise ValueError("example_rows are no finite numbers, or example_index is negative")
         if rows.shape[0] <= index.max(initial=-1) or n != n_units:
             raise ValueError(f"it is of {n} units and {rows.shape[0]} examples")
-        if not is_description(json.loads(json.dumps(table.description.to_json())), n_features):
+        if not is_description(table.description.to_json(), n_features):
             raise ValueError("its description does not fit its columns")
         return table
     except (AttributeError, LookupError, ValueError, TypeError) as error:
