@@ -321,7 +321,7 @@ def test_dropped_inputs_are_compared_with_the_row_as_it_was():
     kept, _ = objective._draw(model, rows, Generator(3, "test"))
     p = model.decode(model.encode(rows * kept))
     expected = torch.nn.functional.binary_cross_entropy(p, rows, reduction="none").sum(dim=1).mean()
-    assert loss.terms["reconstruction"] == pytest.approx(float(expected))
+    assert loss.terms["cost"] == pytest.approx(float(expected))
 
 
 def test_autograd_agrees_in_float32_with_everything_on():
@@ -447,8 +447,8 @@ def test_exact_rates_of_zero_and_one_give_finite_gradients():
 def test_parts_follow_the_wider_layer(monkeypatch):
     monkeypatch.setattr(batches, "PART_VALUES", 1000)
     batch = Batch.of(torch.zeros(100, 4))
-    assert [len(part) for part in batch.parts(n_hidden=50)] == [20] * 5
-    assert [len(part) for part in batch.parts(n_hidden=2)] == [100]
+    assert [len(part) for part in batch.parts(batch.rows_of_part(50))] == [20] * 5
+    assert [len(part) for part in batch.parts(batch.rows_of_part(2))] == [100]
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ both = pytest.mark.parametrize("quick", FAMILIES.values(), ids=FAMILIES)
 #: What a record of the history has beside its costs.
 RECORDED = {
     "BernoulliRBM": {"free_energy_gap", "learning_rate"},
-    "SparseAutoencoder": {"objective", "reconstruction", "penalty", "weight_decay", "zeros", "learning_rate"},
+    "SparseAutoencoder": {"objective", "cost", "penalty", "weight_decay", "zeros", "learning_rate"},
 }
 
 FILES = {

@@ -15,6 +15,9 @@ from rarefire.objectives.finetune import Unrolled, UpDown
 from rarefire.objectives.reconstruction import Reconstruction
 from rarefire.penalties import L2, MeanActivity, NoPenalty
 from rarefire.random import Generator
+from rarefire.schedules import Switch, value_at
+from rarefire.solvers.sgd import SGD
+from rarefire.types import FEW_ROWS, Loss, Outer
 
 ROWS = np.random.default_rng(0).integers(0, 2, size=(6, 4)).astype(float)
 PCD = ContrastiveDivergence(
@@ -39,7 +42,7 @@ def mean_gradient(objective, m, rows, chains_of=None, draws=20_000):
         batch = torch.from_numpy(np.tile(rows, (copies, 1)))
         state = {} if chains_of is None else {"chains": chains_of(copies * len(rows), repeat)}
         loss, _ = objective.evaluate(m, Batch.of(batch), state, Generator(repeat, "test"))
-        for name, g in loss.grads.items():
+        for name, g in loss.dense_grads(m.parameters).items():
             total[name] = total.get(name, 0) + g.numpy() / repeats
             square[name] = square.get(name, 0) + g.numpy() ** 2 / repeats
     error = {name: np.sqrt((square[name] - total[name] ** 2) / (repeats - 1)) for name in total}
@@ -129,7 +132,7 @@ def test_half_steps_are_what_their_names_say():
     v1 = m.visible_mean(h0)
     v2 = m.visible_mean(m.hidden_mean(v1))
     expected = (m.hidden_mean(v2).T @ v2 - h0.T @ batch) / len(batch)
-    torch.testing.assert_close(loss.grads["weight"], expected)
+    torch.testing.assert_close(loss.outer["weight"].dense(), expected)
     assert state == {}
 
 
@@ -156,7 +159,7 @@ def test_one_sample_serves_statistics_and_chain_where_both_ask_for_one(positive,
     v = own.bernoulli(m.visible_mean(draw(m.hidden_mean(v), chain)))
     mean = m.hidden_mean(v)
     end = draw(mean, negative)
-    torch.testing.assert_close(loss.grads["weight"], end.T @ v / len(v) - data.T @ batch / 6)
+    torch.testing.assert_close(loss.outer["weight"].dense(), end.T @ v / len(v) - data.T @ batch / 6)
     torch.testing.assert_close(loss.grads["hidden_bias"], end.mean(dim=0) - data.mean(dim=0))
     torch.testing.assert_close(loss.grads["visible_bias"], v.mean(dim=0) - batch.mean(dim=0))
     assert set(after) == set(given)
@@ -198,7 +201,9 @@ def test_penalty_and_decay_join_the_gradient():
     value, _ = penalty.evaluate(m.with_parameters(parameters).look(batch))
     (value + 0.25 * (parameters["weight"] ** 2).sum()).backward()
     for name in ("weight", "hidden_bias"):
-        torch.testing.assert_close(loss.grads[name] - plain.grads[name], parameters[name].grad)
+        torch.testing.assert_close(
+            loss.dense_grads(parameters)[name] - plain.dense_grads(parameters)[name], parameters[name].grad
+        )
     torch.testing.assert_close(loss.grads["visible_bias"], plain.grads["visible_bias"])
 
 
@@ -216,3 +221,23 @@ def test_an_objective_is_not_changed_under_way(objective):
 def test_what_cannot_be_evaluated_is_no_objective():
     with pytest.raises(TypeError, match="evaluate"):
         type("_Part", (Objective,), {})()
+
+
+@pytest.mark.parametrize("n", [40, 100])  # put together, and one after the other
+@pytest.mark.parametrize("momentum", [0.0, 0.5, Switch(0.0, 0.5)])
+def test_a_step_along_factors_is_that_along_their_product(n, momentum):
+    rng = np.random.default_rng(0)
+    a, b, c, d = (rng.normal(size=(n, width)) for width in (3, 5, 3, 5))
+    outer = Outer(tuple((torch.from_numpy(x), torch.from_numpy(y), s) for x, y, s in ((a, b, 0.3), (c, d, -0.2))))
+    gradient = 0.3 * a.T @ b - 0.2 * c.T @ d
+    np.testing.assert_allclose(outer.dense(), gradient, rtol=1e-12)
+    assert (2 * n <= FEW_ROWS) == (n == 40)
+    solver = SGD(0.1, momentum)
+    w = rng.normal(size=(3, 5))
+    parameters, u = {"w": torch.from_numpy(w.copy())}, 0.0
+    state = solver.initial(parameters)
+    for progress in (0.0, 0.6):
+        solver.step(lambda _: (Loss({}, outer={"w": outer}), {}), parameters, state, progress)
+        u = value_at(momentum, progress) * u + gradient
+        w -= 0.1 * u
+    np.testing.assert_allclose(parameters["w"], w, rtol=1e-12)

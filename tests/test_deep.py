@@ -120,7 +120,7 @@ def test_gradient_of_the_unrolled_network_is_autograds(sizes, visible, noise):
     value = written_out(given, v, visible, 0.3, Generator(7, "noise") if noise else None)
     value.backward()
     assert loss.value == pytest.approx(value.item(), rel=1e-12)
-    assert loss.value == pytest.approx(loss.terms["reconstruction"] + loss.terms["weight_decay"], rel=1e-12)
+    assert loss.value == pytest.approx(loss.terms["cost"] * v.shape[1] + loss.terms["weight_decay"], rel=1e-12)
     assert state == {}
     assert set(loss.grads) == set(given)
     for name, parameter in given.items():
@@ -823,17 +823,19 @@ def test_early_stopping_keeps_the_best_of_the_tuning():
 
 
 def test_history_and_metrics_are_of_the_whole_way(greedy):
-    deep = tuned(greedy, fine_tune="sample")
-    rows, record = bars(), deep.history_[-1]
-    p = deep.reconstruct(rows)
-    assert record["cost_mean_field"] == pytest.approx(-(rows * np.log(p) + (1 - rows) * np.log(1 - p)).mean())
-    draws = [sampled_cost(deep, rows, 1)[0] for _ in range(30)]
-    assert abs(record["cost"] - np.mean(draws)) < 5 * np.std(draws)
-    metrics = {entry["name"]: entry["value"] for entry in deep.measure(deep.source_of(rows), None)}
+    deep = tuned(greedy, fine_tune="sample", validation_fraction=0.2)
+    held_out, record = bars()[deep.validation_indices_], deep.history_[-1]
+    p = deep.reconstruct(held_out)
+    expected = -(held_out * np.log(p) + (1 - held_out) * np.log(1 - p)).mean()
+    assert record["validation_cost_mean_field"] == pytest.approx(expected)
+    draws = [sampled_cost(deep, held_out, 1)[0] for _ in range(30)]
+    assert abs(record["validation_cost"] - np.mean(draws)) < 5 * np.std(draws)
+    metrics = {entry["name"]: entry["value"] for entry in deep.measure(deep.source_of(held_out), None)}
     assert abs(metrics["cost"] - np.mean(draws)) < 5 * np.std(draws)
-    assert metrics["cost_mean_field"] == pytest.approx(record["cost_mean_field"])
+    assert metrics["cost_mean_field"] == pytest.approx(expected)
     # The value that is followed: per row, with samples, as the mean over the epoch's updates.
-    assert record["objective"] / 8 == pytest.approx(record["cost"], rel=0.2)
+    assert record["objective"] / 8 == pytest.approx(record["cost"])
+    assert record["cost"] == pytest.approx(record["validation_cost"], rel=0.2)
 
 
 def test_a_second_fit_does_not_remember_the_first():

@@ -278,16 +278,52 @@ def test_early_stopping_keeps_the_best_parameters():
 def test_history_has_costs_and_the_free_energy_gap():
     rbm = rf.BernoulliRBM(8, n_iter=2, random_state=0, validation_fraction=0.5).fit(DIGITS[:600])
     record = rbm.history_[-1]
-    train = np.setdiff1d(np.arange(600), rbm.validation_indices_)
-    p = rbm.reconstruct(DIGITS[train])
-    v = DIGITS[train]
+    train = DIGITS[np.setdiff1d(np.arange(600), rbm.validation_indices_)]
+    v = DIGITS[rbm.validation_indices_]
+    p = rbm.reconstruct(v)
     expected = -(v * np.log(p) + (1 - v) * np.log(1 - p)).mean()
-    assert record["cost_mean_field"] == pytest.approx(expected)
-    gap = rbm.free_energy(DIGITS[rbm.validation_indices_]).mean() - rbm.free_energy(v).mean()
+    assert record["validation_cost_mean_field"] == pytest.approx(expected)
+    gap = rbm.free_energy(v).mean() - rbm.free_energy(train).mean()
     assert record["free_energy_gap"] == pytest.approx(gap)
     sampled = [rbm.reconstruct(v, hidden="sample") for _ in range(20)]
     costs = [-(v * np.log(p) + (1 - v) * np.log(1 - p)).mean() for p in sampled]
-    assert abs(record["cost"] - np.mean(costs)) < 5 * np.std(costs)
+    assert abs(record["validation_cost"] - np.mean(costs)) < 5 * np.std(costs)
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+def test_the_cost_of_an_epoch_is_that_of_its_batches_before_their_updates(persistent):
+    arguments = {"learning_rate": 0.5, "persistent": persistent, "batch_size": None, "random_state": 0}
+    before = rf.BernoulliRBM(8, n_iter=3, **arguments).fit(DIGITS)
+    after = rf.BernoulliRBM(8, n_iter=4, **arguments).fit(DIGITS)
+    sampled = [before.reconstruct(DIGITS, hidden="sample") for _ in range(20)]
+    costs = [-(DIGITS * np.log(p) + (1 - DIGITS) * np.log(1 - p)).mean() for p in sampled]
+    assert abs(after.history_[-1]["cost"] - np.mean(costs)) < 5 * np.std(costs)
+
+
+def test_the_cost_of_long_epochs_is_that_of_some_batches():
+    """Of a machine that stands still, whose cost on about 500 rows is near that on all, and is not the same."""
+    rows = np.tile(DIGITS, (4, 1))
+    machine = rf.BernoulliRBM(8, n_iter=2, learning_rate=1e-9, init_scale=0.5, random_state=0, batch_size=50)
+    costs = [record["cost"] for record in machine.fit(rows).history_]
+    p = machine.reconstruct(rows)
+    mean_field = -(rows * np.log(p) + (1 - rows) * np.log(1 - p)).mean()
+    assert costs == pytest.approx([mean_field] * 2, rel=0.1)
+    assert costs[0] != costs[1]
+
+
+def test_what_is_measured_every_so_often_is_as_without():
+    arguments = {"n_iter": 5, "random_state": 0, "validation_fraction": 0.3}
+    every, some = (rf.BernoulliRBM(8, eval_every=n, **arguments).fit(DIGITS) for n in (1, 2))
+    np.testing.assert_array_equal(every.components_, some.components_)
+    for whole, part in zip(every.history_, some.history_, strict=True):
+        names = set(whole) if part["epoch"] in (2, 4, 5) else {"epoch", "cost", "learning_rate", "momentum"}
+        assert part == {name: value for name, value in whole.items() if name in names}
+    assert {"validation_cost", "active_mean", "free_energy_gap"} <= set(some.history_[1])
+
+
+def test_early_stopping_counts_what_was_measured():
+    arguments = {"early_stopping": True, "n_iter_no_change": 2, "tol": 1e9, "n_iter": 50, "random_state": 0}
+    assert rf.BernoulliRBM(8, eval_every=3, **arguments).fit(DIGITS).n_iter_ == 9  # the first is the best
 
 
 # Kinds of data --------------------------------------------------------------------------------------------------

@@ -184,7 +184,7 @@ def gradient_of_model_expectations(objective, m, rows, state, monkeypatch):
             lambda m, h, *_, point=point, **__: (point.expand(len(h), -1), m.hidden_mean(point.expand(len(h), -1))),
         )
         loss, after = objective.evaluate(m, Batch.of(torch.from_numpy(rows)), state, Generator(0, "test"))
-        for name, gradient in loss.grads.items():
+        for name, gradient in loss.dense_grads(m.parameters).items():
             total[name] = total.get(name, 0) + weight * gradient.numpy()
     return total, after
 
@@ -195,7 +195,7 @@ def test_with_exact_model_expectations_the_gradient_is_that_of_the_likelihood(le
     got, _ = gradient_of_model_expectations(CD, m, ROWS, {}, monkeypatch)
     expected = derivatives(arrays(m), ROWS)
     names = ["weight", "hidden_bias", "visible_bias", *(["log_variance"] if learnt else [])]
-    assert list(got) == names
+    assert set(got) == set(names)
     for name, exact in zip(names, expected, strict=False):
         # Contrastive divergence goes down.
         np.testing.assert_allclose(-got[name], exact, rtol=1e-6, atol=1e-8, err_msg=name)
@@ -267,7 +267,7 @@ def test_noise_free_and_sampled_visibles_of_the_chain(learnt):
     grads = {}
     for how in ("mean", "sample"):
         objective = dataclasses.replace(CD, chain_visible=how, chain_hidden="mean")
-        grads[how] = objective.evaluate(m, batch, {}, Generator(0, "test"))[0].grads
+        grads[how] = objective.evaluate(m, batch, {}, Generator(0, "test"))[0].dense_grads(m.parameters)
     np.testing.assert_allclose(grads["mean"]["visible_bias"], (down - ROWS[0]) / variance, rtol=1e-9)
     again = 1 / (1 + np.exp(-(W @ (down / variance) + b)))
     np.testing.assert_allclose(grads["mean"]["hidden_bias"], again - up, rtol=1e-9)
@@ -356,9 +356,10 @@ def test_the_defaults_hold():
     assert rf.GaussianRBM().learning_rate == 0.003
     assert rf.GaussianRBM().n_components == 256
     rows = patches(1000)
-    costs = [record["cost_mean_field"] for record in rf.GaussianRBM(n_iter=3, random_state=0).fit(rows).history_]
+    machine = rf.GaussianRBM(n_iter=3, random_state=0, validation_fraction=0.3).fit(rows)
+    costs = [record["validation_cost_mean_field"] for record in machine.history_]
     # Half the squared error; half the variance, ½, is what no feature at all costs.
-    assert max(costs) < 0.1
+    assert max(costs) < 0.15
 
 
 @LEARNT

@@ -55,7 +55,8 @@ def added(penalty, m, state=None, **changes):
     batch = Batch.of(torch.from_numpy(ROWS))
     plain, _ = objective.evaluate(m, batch, state or {}, Generator(0, "test"))
     both, after = dataclasses.replace(objective, penalty=penalty).evaluate(m, batch, state or {}, Generator(0, "test"))
-    return {name: (both.grads[name] - plain.grads[name]).numpy() for name in plain.grads}, after
+    both, plain = both.dense_grads(m.parameters), plain.dense_grads(m.parameters)
+    return {name: (both[name] - plain[name]).numpy() for name in plain}, after
 
 
 def assert_derivatives(got, value, m):
@@ -205,7 +206,7 @@ def test_penalty_decay_and_likelihood_add_up(learnt):
     batch = Batch.of(torch.from_numpy(ROWS))
     penalty, decay = {"penalty": MeanActivity(T, K)}, {"weight_decay": L2(0.7)}
     none, one, other, both = (
-        dataclasses.replace(CD, **parts).evaluate(m, batch, {}, Generator(0, "test"))[0].grads
+        dataclasses.replace(CD, **parts).evaluate(m, batch, {}, Generator(0, "test"))[0].dense_grads(m.parameters)
         for parts in ({}, penalty, decay, penalty | decay)
     )
     assert isinstance(CD.penalty, NoPenalty)

@@ -98,7 +98,7 @@ def test_fitting_refines_the_weights_and_leaves_the_machine_alone(machines, kind
     end = cost(refined.inverse_transform(refined.transform(rows)))
     assert end < 0.97 * start
     assert refined.history_[0]["objective"] < 1.05 * start  # the first epoch begins there, not at random
-    assert refined.history_[-1]["cost"] == pytest.approx(end, rel=1e-4)
+    assert end < refined.history_[-1]["cost"] < 1.02 * end  # as the batches passed, before their updates
 
 
 def test_a_second_fit_begins_at_the_machine_again_and_a_warm_one_where_the_first_ended(machines):

@@ -285,7 +285,7 @@ def test_a_wide_plain_table_is_told_and_not_drawn():
 
 
 def test_charts_of_what_was_recorded():
-    record = {"cost": 2.0, "objective": 3.0, "reconstruction": 2.0, "penalty": 0.75, "weight_decay": 0.25}
+    record = {"cost": 2.0, "objective": 3.0, "penalty": 0.75, "weight_decay": 0.25}
     charts = [curve["key"] for curve in curve_summaries(history_columns([{**record, "zeros": 0.5}]), "nats")]
     assert charts == ["cost", "objective", "zeros"]
     # Sigmoid units are never exactly zero.

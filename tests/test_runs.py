@@ -800,7 +800,7 @@ def test_divergence_keeps_the_last_good_checkpoint(tmp_path, rows, estimator):
 
 DIVERGING = {
     "sgd": rf.SparseAutoencoder(5, solver="sgd", learning_rate=1000.0, activation=activations.ReLU()),
-    "adam": rf.SparseAutoencoder(5, solver="adam", learning_rate=7e5, activation=activations.LeakyReLU(), max_iter=200),
+    "adam": rf.SparseAutoencoder(5, solver="adam", learning_rate=9e5, activation=activations.LeakyReLU(), max_iter=300),
     "binary": rf.BernoulliRBM(5, learning_rate=3.0, weight_decay=penalties.L2(1e3), n_iter=200),
     "Gaussian": rf.GaussianRBM(5, learning_rate=50.0, n_iter=50),
     "deep": rf.DeepBeliefNetwork(

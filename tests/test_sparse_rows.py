@@ -269,8 +269,10 @@ def test_dense_rows_are_sampled_like_sparse_ones(solver):
 
 
 def test_costs_of_the_record_are_those_of_all_columns():
-    fitted = rf.SparseAutoencoder(K, random_state=0, max_iter=2, reconstruction_sampling=0.3, **PLAIN).fit(ROWS)
-    assert fitted.history_[-1]["cost"] == pytest.approx(-fitted.score(DENSE), rel=1e-12)
+    arguments = {"random_state": 0, "max_iter": 2, "reconstruction_sampling": 0.3, "validation_fraction": 0.5}
+    fitted = rf.SparseAutoencoder(K, **arguments, **PLAIN).fit(ROWS)
+    held_out = DENSE[fitted.validation_indices_]
+    assert fitted.history_[-1]["validation_cost"] == pytest.approx(-fitted.score(held_out), rel=1e-12)
 
 
 def test_lbfgs_follows_no_sampled_value():

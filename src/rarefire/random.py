@@ -43,8 +43,8 @@ class Generator:
     """Independent random stream, fixed by a seed and the purpose that it serves.
 
     Draws are the same for float32 and float64: a uniform number is k / 2**24 with k uniform below 2**24, so
-    P(u < p) is p rounded up to a multiple of 2**-24. On the CPU the bits come from NumPy's SFC64, whose raw
-    output is several times cheaper than torch's CPU generator; on another device from torch's own.
+    P(u < p) is p rounded up to a multiple of 2**-24. On the CPU the bits come from NumPy's SFC64, which is several
+    times cheaper than torch's CPU generator; on another device from torch's own.
 
     Parameters
     ----------
@@ -73,9 +73,9 @@ class Generator:
             bits = torch.randint(0, 2**24, tuple(shape), generator=self._torch, device=self.device)
             return bits.to(dtype).mul_(_TWO_POWER_MINUS_24)
         size = math.prod(shape)
-        raw: NDArray[np.uint64] = self._bits.random_raw((size + 1) // 2)
-        bits = torch.from_numpy(raw.view(np.int32)[:size]).reshape(tuple(shape))
-        return bits.bitwise_and_(0xFFFFFF).to(dtype).mul_(_TWO_POWER_MINUS_24)
+        # Two numbers are cut from each word of the stream, so that an odd number of them leaves no half behind.
+        numbers = self._numpy.random(size + size % 2, dtype=np.float32)[:size].reshape(tuple(shape))
+        return torch.from_numpy(numbers).to(dtype)
 
     def bernoulli(self, p: torch.Tensor) -> torch.Tensor:
         """One draw per entry, 1 with probability ``p`` and else 0, in the type of ``p``."""
@@ -103,7 +103,7 @@ class Generator:
         """The whole state, as plain JSON values."""
         inner: Any = self._bits.state
         words = [int(word) for word in inner["state"]["state"]]
-        half = [int(inner["has_uint32"]), int(inner["uinteger"])]
+        half = [int(inner["has_uint32"]), int(inner["uinteger"]) if inner["has_uint32"] else 0]
         state: dict[str, Any] = {"device": self.device.type, "sfc64": words, "half": half}
         if self._torch is not None:
             state["torch"] = base64.b64encode(self._torch.get_state().numpy().tobytes()).decode()

@@ -18,6 +18,7 @@ from rarefire.errors import Interrupted, RunError
 from rarefire.events import EpochEnded, FitEnded, FitStarted, Listener, Ticked
 from rarefire.objectives import Objective
 from rarefire.parallel import ranks
+from rarefire.precision import Precision, products
 from rarefire.random import Generator
 from rarefire.schedules import update_average
 from rarefire.solvers import Solver
@@ -25,6 +26,8 @@ from rarefire.types import Loss, Tensors, finite
 
 #: Seconds between two signs of life inside an epoch.
 TICK = 0.5
+#: Rows of an epoch whose cost an objective is asked for that does not compute it anyway, in batches spread over it.
+WATCHED_ROWS = 500
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,10 @@ class Trainer:
         Fixes the order of the rows in each epoch.
     device : torch.device
         Where batches go.
+    eval_every : int
+        Epochs from one call of ``evaluate`` to the next; the last epoch has one in any case.
+    precision : {"full", "bfloat16"}
+        Of the matrix products of updates.
     advice : callable
         Gives what usually helps when training diverges, as the end of a sentence.
     """
@@ -80,6 +87,8 @@ class Trainer:
     early_stopping: EarlyStopping | None
     seed: int
     device: torch.device
+    eval_every: int = 1
+    precision: Precision = "full"
     advice: Callable[[], str] = lambda: ""
 
     def run(
@@ -149,6 +158,7 @@ class Trainer:
             for start in range(state.batch * batch_size, n_rows, batch_size):
                 rows = order[start : start + batch_size]
                 batch = Batch.share(presented, rows, self.device, all_ranks) if everything is None else everything
+                batch.watched = state.batch % max(1, n_rows // WATCHED_ROWS) == 0
                 loss = self.update(state, batch, generator, progress)
                 self._add(state, loss, batch.n)
                 state.batch += 1
@@ -173,10 +183,13 @@ class Trainer:
             n_seen = state.sums.pop("rows", 0)
             running = {name: total / n_seen for name, total in state.sums.items()}
             state.sums = {}
-            record = {"epoch": state.epoch, **running, **self.evaluate(model, state.epoch), **settings}
-            self.check(state, record)
             state.reason = self.solver.finished(state.solver)
-            self._watch(state, record)
+            last = state.epoch == self.n_epochs or bool(state.reason)
+            evaluated = self.evaluate(model, state.epoch) if last or state.epoch % self.eval_every == 0 else {}
+            record = {"epoch": state.epoch, **running, **evaluated, **settings}
+            self.check(state, record)
+            if evaluated:
+                self._watch(state, record)
             now = time.monotonic()
             self._tell(listeners, EpochEnded(record, self.n_epochs, now - began))
             began = now
@@ -191,15 +204,17 @@ class Trainer:
         def evaluate(parameters: Tensors):
             return self.objective.evaluate(self.model_of(parameters), batch, state.objective, generator)
 
-        loss, state.objective = self.solver.step(evaluate, state.parameters, state.solver, progress)
+        with products(self.precision):
+            loss, state.objective = self.solver.step(evaluate, state.parameters, state.solver, progress)
         return loss
 
     @staticmethod
     def _add(state: TrainState, loss: Loss, n_rows: int) -> None:
         """Take a batch into the running means of the objective and its terms."""
-        if loss.value is None:
+        values = {**loss.terms} if loss.value is None else {"objective": loss.value, **loss.terms}
+        if not values:
             return
-        for name, value in {"objective": loss.value, **loss.terms, "rows": 1}.items():
+        for name, value in {**values, "rows": 1}.items():
             state.sums[name] = state.sums.get(name, 0) + n_rows * value
 
     def result(self, state: TrainState) -> Tensors:

@@ -141,6 +141,38 @@ class Columns:
         return Columns(index, values)
 
 
+#: Rows on both sides together up to which one product of all is faster than one each: it passes over the matrix once.
+FEW_ROWS = 128
+
+
+@dataclass(frozen=True)
+class Outer:
+    """A gradient Σₖ sₖ AₖᵀBₖ that is not multiplied out, so that a step adds it to a matrix as it makes the products.
+
+    Parameters
+    ----------
+    parts : tuple of (Tensor of shape (n, hidden), Tensor of shape (n, visible), float)
+        Aₖ, Bₖ and sₖ.
+    """
+
+    parts: tuple[tuple[Hidden, Visible, float], ...]
+
+    def add_to(self, matrix: Weight, scale: float = 1.0) -> None:
+        """Add a multiple of it to a matrix of shape (hidden, visible), in place."""
+        parts = self.parts
+        if sum(len(a) for a, _, _ in parts) <= FEW_ROWS:
+            parts = ((torch.cat([a * s for a, _, s in parts]), torch.cat([b for _, b, _ in parts]), 1.0),)
+        for a, b, s in parts:
+            matrix.addmm_(a.T, b, alpha=s * scale)
+
+    def dense(self) -> Weight:
+        """The gradient itself."""
+        a, b, _ = self.parts[0]
+        gradient = a.new_zeros(a.shape[1], b.shape[1])
+        self.add_to(gradient)
+        return gradient
+
+
 def columns_of(t: Tensor) -> Tensor:
     """A matrix of shape (hidden, visible) as (visible, hidden), in the same memory; a bias as it is."""
     return t.T if t.ndim == 2 else t
@@ -158,7 +190,7 @@ class Loss:
     ``value`` is None where the gradients are those of no function, as in contrastive divergence. ``shrinkage`` is the
     weight λ of a term λ Σ|w| for each parameter that has one which is not among the gradients, but followed by a
     proximal step. A parameter's gradient stands in ``columns`` instead of ``grads`` where it is zero but for some
-    columns and the objective was asked for it so.
+    columns and the objective was asked for it so, and in ``outer`` where nothing was to be done with it but a step.
     """
 
     grads: Tensors
@@ -166,10 +198,11 @@ class Loss:
     value: float | None = None
     shrinkage: dict[str, float] = field(default_factory=dict)
     columns: dict[str, Columns] = field(default_factory=dict)
+    outer: dict[str, Outer] = field(default_factory=dict)
 
     def dense_grads(self, parameters: Tensors) -> Tensors:
         """All gradients in the shape of their parameters."""
-        grads = dict(self.grads)
+        grads = self.grads | {name: gradient.dense() for name, gradient in self.outer.items()}
         for name, gradient in self.columns.items():
             grads[name] = torch.zeros_like(parameters[name])
             gradient.add_to(grads[name])

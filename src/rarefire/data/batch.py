@@ -49,6 +49,8 @@ class Batch:
         self.dtype = dtype
         self.ranks = ranks
         self.n = len(self) if n is None else n
+        #: Whether an objective that does not compute its cost anyway is to compute it of these rows.
+        self.watched = False
 
     @classmethod
     def share(cls, source: Source, index: slice | NDArray[np.int64], device: torch.device | str, ranks: Ranks) -> Batch:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import scipy.sparse as sp
@@ -32,6 +32,7 @@ from rarefire.objectives.averages import Averages
 from rarefire.objectives.reconstruction import Reconstruction
 from rarefire.parallel import resolve_device
 from rarefire.penalties import L2, ActivityPenalty, KLDivergence, L1Activity, NoPenalty, WeightPenalty
+from rarefire.precision import Precision
 from rarefire.random import Generator
 from rarefire.schedules import Schedule
 from rarefire.solvers import Solver
@@ -98,15 +99,13 @@ class SparseAutoencoder(SparseLearner):
         drawn count by one over the probability that they are, so that both are right on average
         (:func:`rarefire.objectives.sampled.outputs_of`; Dauphin, Glorot and Bengio 2011). None takes all columns. "sgd"
         without momentum, and "adam", then move the columns at hand only, provided that there is no weight decay; each
-        column has averages and a count of steps of its own in "adam". All costs but ``objective`` and its terms in the
-        history stay those of all columns.
+        column has averages and a count of steps of its own in "adam".
     sparse_output : bool
         Whether ``transform`` gives a SciPy CSR matrix of the codes that are not zero.
     validation_fraction : float or None
         Share of rows held out; None is 0.1 with early stopping and none without.
     early_stopping : bool
-        Stop when the held-out cost has not fallen by more than ``tol`` for ``n_iter_no_change`` epochs, and keep the
-        parameters that were best.
+        Stop when the held-out cost has not fallen by ``tol`` in ``n_iter_no_change`` epochs, and keep the best weights.
     n_iter_no_change, tol : int, float
         Patience, and the least fall of the held-out cost that counts.
     warm_start : bool
@@ -117,6 +116,13 @@ class SparseAutoencoder(SparseLearner):
         Above 0, one line an epoch on standard output.
     device : str
         "auto" (a GPU where there is one), "cpu", "cuda", ...
+    eval_every : int
+        Epochs from one measurement of held-out cost and activity to the next, which is what early stopping counts; the
+        last epoch has one in any case.
+    precision : {"full", "bfloat16"}
+        Of the matrix products of training. "bfloat16" rounds the factors of float32 products to 8 bits and sums in
+        float32: several times faster on processors with units for it, and without effect on others. (On a GPU the
+        factors are those of TF32.) Measuring and what is done with the fitted model stay full.
     checkpoint_dir : str or None
         Run directory that ``fit`` writes, with checkpoints that :func:`rarefire.resume` goes on from.
 
@@ -135,23 +141,15 @@ class SparseAutoencoder(SparseLearner):
     running_mean_, running_weight_ : ndarray of shape (n_components,) and (1,)
         Weighted sum of the batches' mean rates, and of the weights; only for a penalty with ``averaging``.
     history_ : list of dict
-        One record an epoch or iteration: ``objective`` and its terms ``reconstruction``, ``penalty`` and
-        ``weight_decay``, as the batches passed, or of the parameters that "lbfgs" ended with; on at most 1000 rows of
-        each part, without dropout, ``cost``, ``active_mean`` and ``active_max`` (active units of one row), with
-        held-out rows ``validation_cost``, and ``zeros`` (share of codes that are exactly zero, of held-out rows where
-        there are any); then the solver's settings.
+        One record an epoch or iteration: ``objective`` and its terms ``cost``, ``penalty`` and ``weight_decay``, as
+        the batches passed, or of the parameters that "lbfgs" ended with; the solver's settings; every ``eval_every``,
+        on at most 1000 rows of each part, without dropout, ``active_mean`` and ``active_max`` (active units of one
+        row), with held-out rows ``validation_cost``, and ``zeros`` (share of codes that are exactly zero, of held-out
+        rows where there are any).
     n_iter_ : int
         Epochs, or iterations of "lbfgs", done.
-    stop_reason_ : str
-        Why training ended.
-    seed_ : int
-        The integer that ``random_state`` was turned into.
-    validation_indices_ : ndarray of int
-        Rows that were held out.
-    n_features_in_ : int
-        Number of columns seen in ``fit``.
-    feature_names_in_ : ndarray of str
-        Names of the columns, where the data had them.
+    stop_reason_, seed_, validation_indices_, n_features_in_, feature_names_in_
+        As :class:`BernoulliRBM` has them.
 
     References
     ----------
@@ -188,6 +186,8 @@ class SparseAutoencoder(SparseLearner):
         "validation_fraction": Number(0, 1, none=True),
         "n_iter_no_change": Whole(1),
         "tol": Number(0),
+        "eval_every": Whole(1),
+        "precision": Choice(get_args(Precision)),
         "verbose": Free(),
     }
 
@@ -224,6 +224,8 @@ class SparseAutoencoder(SparseLearner):
         random_state: Any = None,
         verbose: int = 0,
         device: str = "auto",
+        eval_every: int = 1,
+        precision: Precision = "full",
         checkpoint_dir: str | None = None,
     ) -> None:
         self.n_components = n_components
@@ -254,6 +256,8 @@ class SparseAutoencoder(SparseLearner):
         self.random_state = random_state
         self.verbose = verbose
         self.device = device
+        self.eval_every = eval_every
+        self.precision = precision
         self.checkpoint_dir = checkpoint_dir
 
     @classmethod
@@ -511,11 +515,7 @@ class SparseAutoencoder(SparseLearner):
     ) -> dict[str, Any]:
         codes = model.encode(train)
         active = active_count(model.activation.active(codes).cpu().numpy())
-        record = {
-            "cost": self._costs(model, train, codes).mean().item(),
-            "active_mean": active.mean,
-            "active_max": active.maximum,
-        }
+        record = {"active_mean": active.mean, "active_max": active.maximum}
         if held_out is not None:
             codes = model.encode(held_out)
             record["validation_cost"] = self._costs(model, held_out, codes).mean().item()

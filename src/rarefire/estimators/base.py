@@ -31,6 +31,7 @@ from rarefire.interrupts import interruptible
 from rarefire.objectives import Objective
 from rarefire.parallel import ranks, resolve_device
 from rarefire.penalties import check_suits
+from rarefire.precision import Precision
 from rarefire.random import Generator, integer_seed
 from rarefire.schedules import Schedule
 from rarefire.solvers import Solver
@@ -50,6 +51,8 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
     rules: ClassVar[dict[str, Rule]] = {}
     #: Whether codes come as a SciPy CSR matrix.
     sparse_output: bool = False
+    eval_every: int
+    precision: Precision
 
     # What a family defines ------------------------------------------------------------------------------------
 
@@ -247,12 +250,7 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
                 if directory is not None:
                     directory.append_history(event.record, event.seconds)
 
-        save = None
-        if directory is not None:
-
-            def save(state: TrainState) -> None:
-                directory.write_checkpoint(state.to_bytes())
-
+        save = None if directory is None else lambda state: directory.write_checkpoint(state.to_bytes())
         said = [self._say] if self.verbose and all_ranks.rank == 0 else []
         trainer.run(
             state,
@@ -286,6 +284,11 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
         """The state before the first update; with ``carry`` from the fitted weights and chains."""
         if carry:
             self._check_fitted_shapes(train.shape[1])
+        if self.precision != "full" and dtype == torch.float64:
+            raise InputError(
+                f"precision={self.precision!r} is for float32 rows, and these are float64; give them as float32 "
+                "(X.astype('float32')), or leave it at 'full'"
+            )
         parameters = self._parameters(device) if carry else self._initial(train, dtype, Generator(seed, "initial"))
         parameters = {name: value.to(device, dtype, copy=True) for name, value in parameters.items()}
         objective = self._objective_state(train, dtype, device)
@@ -426,6 +429,8 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
             early_stopping=stopping,
             seed=seed,
             device=device,
+            eval_every=self.eval_every,
+            precision=self.precision,
             advice=lambda: self._advice(history),
         )
 

@@ -14,6 +14,7 @@ from rarefire.events import EpochEnded, Event
 from rarefire.metrics.likelihood import log_pseudo_likelihood
 from rarefire.models.boltzmann import BoltzmannMachine
 from rarefire.penalties import ActivityPenalty, WeightPenalty
+from rarefire.precision import Precision
 from rarefire.random import Generator
 from rarefire.schedules import Schedule
 from rarefire.units import Bernoulli
@@ -84,10 +85,13 @@ class BernoulliRBM(RestrictedBoltzmannMachine):
         Whether ``fit`` goes on from the fitted weights.
     device : str
         "auto" (a GPU where there is one), "cpu", "cuda", ...
+    eval_every : int
+        Epochs from one measurement of held-out cost and activity to the next, which is what early stopping counts; the
+        last epoch has one in any case.
     precision : {"full", "bfloat16"}
-        Of the matrix products in training. "bfloat16" rounds their factors and results to 8 bits, which is several
-        times faster on processors with units for it, and slower on others; weights, sums and everything else keep
-        their type.
+        Of the matrix products of training. "bfloat16" rounds the factors of float32 products to 8 bits and sums in
+        float32: several times faster on processors with units for it, and without effect on others. (On a GPU the
+        factors are those of TF32.) Measuring and what is done with the fitted model stay full.
     checkpoint_dir : str or None
         Run directory that ``fit`` writes, with checkpoints that :func:`rarefire.resume` goes on from.
 
@@ -108,10 +112,11 @@ class BernoulliRBM(RestrictedBoltzmannMachine):
     penalty_, weight_decay_ : component
         The penalties in use, ``NoPenalty()`` where None was given.
     history_ : list of dict
-        One record an epoch, costs on at most 1000 rows of each part: ``cost`` (with sampled hidden units),
-        ``cost_mean_field``, ``active_mean`` and ``active_max`` (units sampled on, of one row), ``learning_rate`` and
-        ``momentum``; with held-out rows ``validation_cost``, ``validation_cost_mean_field`` and
-        ``free_energy_gap`` (mean F held out minus mean F in training); with ``verbose`` ``pseudo_likelihood``.
+        One record an epoch: ``cost`` (with sampled hidden units, of about 500 rows in batches spread over the epoch,
+        each as it passed), ``learning_rate`` and ``momentum``; every ``eval_every`` epochs, on at most 1000 rows of
+        each part, ``active_mean`` and ``active_max`` (units sampled on, of one row); with held-out rows
+        ``validation_cost``, ``validation_cost_mean_field`` (hidden units at their means) and ``free_energy_gap`` (mean
+        F held out minus mean F in training); with ``verbose`` ``pseudo_likelihood``.
     n_iter_ : int
         Epochs done.
     stop_reason_ : str
@@ -173,7 +178,8 @@ class BernoulliRBM(RestrictedBoltzmannMachine):
         tol: float = 1e-4,
         warm_start: bool = False,
         device: str = "auto",
-        precision: str = "full",
+        eval_every: int = 1,
+        precision: Precision = "full",
         checkpoint_dir: str | None = None,
     ) -> None:
         self.n_components = n_components
@@ -203,6 +209,7 @@ class BernoulliRBM(RestrictedBoltzmannMachine):
         self.tol = tol
         self.warm_start = warm_start
         self.device = device
+        self.eval_every = eval_every
         self.precision = precision
         self.checkpoint_dir = checkpoint_dir
 
@@ -233,7 +240,7 @@ class BernoulliRBM(RestrictedBoltzmannMachine):
         return record
 
     def _say(self, event: Event) -> None:
-        if isinstance(event, EpochEnded):
+        if isinstance(event, EpochEnded) and "pseudo_likelihood" in event.record:
             sys.stdout.write(
                 f"[{type(self).__name__}] Iteration {event.record['epoch']}, "
                 f"pseudo-likelihood = {event.record['pseudo_likelihood']:.2f}, time = {event.seconds:.2f}s\n"

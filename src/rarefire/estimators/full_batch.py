@@ -22,11 +22,12 @@ def check_full_batch(estimator: Any, parts: dict[str, Any]) -> None:
         ("dropout", 0, random),
         ("input_dropout", 0, random),
         ("reconstruction_sampling", None, random),
+        ("precision", "full", "compares values that must be exact"),
     ):
         if getattr(estimator, name) != free:
             raise InputError(
-                f"solver='lbfgs' {why}, so {name}={getattr(estimator, name)!r} has no meaning; leave it at {free}, or "
-                "use solver='adam'"
+                f"solver='lbfgs' {why}, so {name}={getattr(estimator, name)!r} has no meaning; leave it at {free!r}, "
+                "or use solver='adam'"
             )
     if estimator.batch_size not in ("auto", None):
         raise InputError(

@@ -61,7 +61,8 @@ class RestrictedBoltzmannMachine(StochasticLearner):
         "validation_fraction": Number(0, 1, none=True),
         "n_iter_no_change": Whole(1),
         "tol": Number(0),
-        "precision": Choice(tuple(get_args(Precision))),
+        "eval_every": Whole(1),
+        "precision": Choice(get_args(Precision)),
     }
     parameter_names: ClassVar[dict[str, str]] = {
         "components_": "weight",
@@ -95,7 +96,8 @@ class RestrictedBoltzmannMachine(StochasticLearner):
     centring: float | None
     init_scale: float
     init_visible: str
-    precision: str
+    precision: Precision
+    eval_every: int
 
     # Training ---------------------------------------------------------------------------------------------------
 
@@ -115,7 +117,7 @@ class RestrictedBoltzmannMachine(StochasticLearner):
         return parameters
 
     def _model_of(self, parameters: Tensors, *, fitted: bool = False) -> BoltzmannMachine:
-        return BoltzmannMachine(**parameters, hidden=Bernoulli(), visible=self.visible_units, precision="full")
+        return BoltzmannMachine(**parameters, hidden=Bernoulli(), visible=self.visible_units)
 
     def _objective(self) -> ContrastiveDivergence:
         return ContrastiveDivergence(
@@ -129,7 +131,6 @@ class RestrictedBoltzmannMachine(StochasticLearner):
             penalty=self.parts()["penalty_"],
             weight_decay=self.parts()["weight_decay_"],
             centring=self.centring,
-            precision=self.precision,  # type: ignore[arg-type]
         )
 
     def _objective_state(self, train: Source, dtype: torch.dtype, device: torch.device) -> Tensors:
@@ -184,11 +185,14 @@ class RestrictedBoltzmannMachine(StochasticLearner):
 
     # Measuring --------------------------------------------------------------------------------------------------
 
+    def _up(self, model: BoltzmannMachine, v: torch.Tensor, generator: Generator | None) -> torch.Tensor:
+        mean = model.hidden_mean(v)
+        return mean if generator is None else model.hidden.sample(mean, generator)
+
     def _way(
         self, model: BoltzmannMachine, v: torch.Tensor, generator: Generator | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        mean = model.hidden_mean(v)
-        h = mean if generator is None else model.hidden.sample(mean, generator)
+        h = self._up(model, v, generator)
         return h, model.visible_input(h)
 
     def _free_energies(self, model: BoltzmannMachine, v: torch.Tensor) -> torch.Tensor:

@@ -32,6 +32,10 @@ class StochasticLearner(SparseLearner):
         """The law of the visible layer."""
 
     @abstractmethod
+    def _up(self, model: Any, v: torch.Tensor, generator: Generator | None) -> torch.Tensor:
+        """The highest units' states, of shape (n, hidden): samples, or means without a generator."""
+
+    @abstractmethod
     def _way(self, model: Any, v: torch.Tensor, generator: Generator | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Rows on their way up and down, by samples, or by means without a generator.
 
@@ -74,15 +78,11 @@ class StochasticLearner(SparseLearner):
         held_out: torch.Tensor | None,
         generator: Generator,
     ) -> dict[str, Any]:
-        costs = self._costs(model, train, generator)
-        active = active_count((costs.pop("h") > 0.5).cpu().numpy())
-        record = {**costs, "active_mean": active.mean, "active_max": active.maximum}
+        active = active_count((self._up(model, train, generator) > 0.5).cpu().numpy())
+        record = {"active_mean": active.mean, "active_max": active.maximum}
         if held_out is not None:
-            beside = self._costs(model, held_out, generator)
-            record |= {
-                "validation_cost": beside["cost"],
-                "validation_cost_mean_field": beside["cost_mean_field"],
-            }
+            costs = self._costs(model, held_out, generator)
+            record |= {"validation_cost": costs["cost"], "validation_cost_mean_field": costs["cost_mean_field"]}
             if (energies := self._free_energies(model, held_out)) is not None:
                 record["free_energy_gap"] = (energies.mean() - self._free_energies(model, train).mean()).item()
         return record

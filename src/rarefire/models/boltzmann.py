@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from rarefire.precision import Precision, affine, factor
 from rarefire.random import Generator
 from rarefire.types import Hidden, HiddenBias, Pass, PerRow, Tensors, Visible, VisibleBias, Weight, columns_together
 from rarefire.units import Gaussian, Units
@@ -35,8 +33,6 @@ class BoltzmannMachine:
         The law of each layer; hidden units are binary.
     log_variance : Tensor of shape (visible,), optional
         ln σ² of Gaussian visible units, which then take their variance from here; None leaves ``visible`` as it is.
-    precision : {"full", "bfloat16"}
-        Of the products with W.
     """
 
     weight: Weight
@@ -45,7 +41,6 @@ class BoltzmannMachine:
     hidden: Units
     visible: Units
     log_variance: VisibleBias | None = None
-    precision: Precision = "full"
 
     def __post_init__(self) -> None:
         if self.log_variance is not None:
@@ -78,7 +73,7 @@ class BoltzmannMachine:
 
     def with_parameters(self, parameters: Tensors) -> BoltzmannMachine:
         """The same machine with other parameters."""
-        return BoltzmannMachine(**parameters, hidden=self.hidden, visible=self.visible, precision=self.precision)
+        return BoltzmannMachine(**parameters, hidden=self.hidden, visible=self.visible)
 
     @property
     def weights(self) -> Sequence[Tensor]:
@@ -90,19 +85,15 @@ class BoltzmannMachine:
         """What a row is multiplied by on the way up: W, or W/σ²."""
         return self.visible.statistic(self.weight)
 
-    @cached_property
-    def _factor(self) -> Weight:
-        return factor(self.weight, self.precision)
-
     def hidden_input(self, v: Visible) -> Hidden:
         """W t(v) + b, of rows that are dense or in torch's CSR form."""
         if v.layout is torch.sparse_csr:
             return torch.addmm(self.hidden_bias, v, columns_together(self.encoder).T)
-        return affine(self.hidden_bias, self.visible.statistic(v), self._factor.T)
+        return torch.addmm(self.hidden_bias, self.visible.statistic(v), self.weight.T)
 
     def visible_input(self, h: Hidden) -> Visible:
         """Wᵀ h + a."""
-        return affine(self.visible_bias, h, self._factor)
+        return torch.addmm(self.visible_bias, h, self.weight)
 
     def hidden_mean(self, v: Visible) -> Hidden:
         """E[h | v]."""

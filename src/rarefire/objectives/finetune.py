@@ -66,15 +66,17 @@ class Unrolled(Objective):
                 mean = up.means[k - 2]
                 delta = (delta @ model.layers[k - 1].encoder_weight) * model.hidden.slope(mean, mean)
         grads = batch.ranks.sum({**grads, "cost": cost})
-        terms = {"reconstruction": float(grads.pop("cost")) / n}
+        value = float(grads.pop("cost")) / n
+        terms = {"cost": value / v.shape[1]}  # of a pixel, as everywhere with binary units; the objective is of a row
         if not isinstance(self.weight_decay, NoPenalty):
             terms["weight_decay"] = float(self.weight_decay.value(model.weights))
+            value += terms["weight_decay"]
             for name in grads:
                 if "weight" in name:
                     grads[name] += self.weight_decay.gradient(model.parameters[name])
         strength = self.weight_decay.shrinkage
         shrinkage = {name: strength for name in grads if strength and "weight" in name}
-        return Loss(grads, terms, sum(terms.values()), shrinkage), state
+        return Loss(grads, terms, value, shrinkage), state
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,12 @@ class UpDown(Objective):
             delta = (model.hidden.mean(below @ layer.encoder_weight.T + layer.encoder_bias) - dreamt) / n
             _collect(grads, "encoder", k, delta.T @ below, delta)
             dreamt = below
-        return Loss(batch.ranks.sum(grads)), state
+        if batch.watched:
+            cost = model.visible.cost(v, model.down(up.states[-1], generator)[1])
+            grads["cost"] = cost.sum(dtype=torch.float64) / (n * v.shape[1])
+        grads = batch.ranks.sum(grads)
+        terms = {"cost": float(grads.pop("cost"))} if batch.watched else {}
+        return Loss(grads, terms), state
 
 
 def _collect(grads: Tensors, way: str, k: int, weight: Tensor, delta: Tensor) -> None:

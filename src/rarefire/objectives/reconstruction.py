@@ -140,7 +140,7 @@ class Reconstruction(Objective):
             grads["encoder_bias"] += delta2.sum(dim=0)
 
         grads = batch.ranks.sum({**grads, "cost": cost})
-        terms = {"reconstruction": float(grads.pop("cost"))}
+        terms = {"cost": float(grads.pop("cost"))}
         if not isinstance(self.penalty, NoPenalty):
             terms["penalty"] = float(sparsity)
         if not isinstance(self.weight_decay, NoPenalty):

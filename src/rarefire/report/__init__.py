@@ -300,7 +300,6 @@ def curve_summaries(history: dict[str, list[float | None]], cost_label: str) -> 
             "what training lowers, and its parts",
             {
                 "objective": "objective",
-                "reconstruction": "reconstruction",
                 "penalty": "penalty",
                 "weight_decay": "weight decay",
             },

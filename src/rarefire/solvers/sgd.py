@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from rarefire.penalties import shrink
 from rarefire.schedules import Schedule, value_at
 from rarefire.solvers import Evaluate, Solver
-from rarefire.types import Loss, Tensors, columns_of
+from rarefire.types import Loss, Outer, Tensors, columns_of
 
 
 class SGD(Solver):
@@ -22,8 +23,8 @@ class SGD(Solver):
 
     Notes
     -----
-    A gradient that comes by columns is for μ = 0, where u is not needed: the other columns do not move, and no velocity
-    is kept.
+    With μ = 0 throughout, u is the gradient and is not kept. A gradient that comes by columns is for this case: the
+    other columns do not move.
     """
 
     def __init__(self, learning_rate: float | Schedule = 0.1, momentum: float | Schedule = 0.0) -> None:
@@ -31,22 +32,24 @@ class SGD(Solver):
         self.momentum = momentum
 
     def initial(self, parameters: Tensors) -> Tensors:
-        """A velocity u of zero for every parameter."""
-        return {name: torch.zeros_like(value) for name, value in parameters.items()}
+        """A velocity u of zero for every parameter; none where momentum is 0 throughout."""
+        return {} if self.momentum == 0 else {name: torch.zeros_like(value) for name, value in parameters.items()}
 
     def step(self, evaluate: Evaluate, parameters: Tensors, state: Tensors, progress: float) -> tuple[Loss, Tensors]:
         """One evaluation, one step."""
         loss, objective_state = evaluate(parameters)
         now = self.settings(progress)
-        for name, gradient in loss.grads.items():
-            # Without momentum the velocity is the gradient; it is still kept, so that momentum may set in later.
-            u = state[name].mul_(now["momentum"]).add_(gradient) if now["momentum"] else gradient
-            state[name] = u
-            parameters[name].sub_(u, alpha=now["learning_rate"])
-            if name in loss.shrinkage:
-                shrink(parameters[name], loss.shrinkage[name] * now["learning_rate"] / (1 - now["momentum"]))
+        rate, momentum = now["learning_rate"], now["momentum"]
+        gradients: dict[str, Tensor | Outer] = {**loss.grads, **loss.outer}
+        for name, gradient in gradients.items():
+            if name in state:
+                _add(state[name].mul_(momentum), gradient)
+                gradient = state[name]
+            _add(parameters[name], gradient, -rate)
+        for name, strength in loss.shrinkage.items():
+            shrink(parameters[name], strength * rate / (1 - momentum))
         for name, part in loss.columns.items():
-            columns_of(parameters[name]).index_add_(0, part.index, part.values, alpha=-now["learning_rate"])
+            columns_of(parameters[name]).index_add_(0, part.index, part.values, alpha=-rate)
         return loss, objective_state
 
     def settings(self, progress: float) -> dict[str, float]:
@@ -55,3 +58,10 @@ class SGD(Solver):
             "learning_rate": value_at(self.learning_rate, progress),
             "momentum": value_at(self.momentum, progress),
         }
+
+
+def _add(target: Tensor, gradient: Tensor | Outer, scale: float = 1.0) -> None:
+    if isinstance(gradient, Outer):
+        gradient.add_to(target, scale)
+    else:
+        target.add_(gradient, alpha=scale)

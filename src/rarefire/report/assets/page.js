@@ -49,7 +49,7 @@ const CURVES = {
     ["validation_cost_mean_field", "held out, mean-field", "--second", [6, 4]],
   ],
   objective: [
-    ["objective", "objective", "--ink", [6, 4]], ["reconstruction", "reconstruction", "--first"],
+    ["objective", "objective", "--first"],
     ["penalty", "penalty", "--second"], ["weight_decay", "weight decay", "--third"],
   ],
   zeros: [["zeros", "zeros", "--first"]],
