@@ -483,7 +483,7 @@ def _check_codes(codes: Any, base: Base) -> None:
 
 
 def _words(run: Path) -> Any:
-    return RunDirectory(run).spec()["data"].get("feature_names")
+    return RunDirectory(run).spec().get("data", {}).get("feature_names")
 
 
 def _encoded(run: Path, base: Base, made: Change, output: Path) -> None:
