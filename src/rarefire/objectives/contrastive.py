@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -61,6 +62,8 @@ class ContrastiveDivergence(Objective):
     (2012), Deep Boltzmann machines and the centering trick; Melchior, Fischer and Wiskott (2016), How to center deep
     Boltzmann machines, for the plain form of the centred gradient.
     """
+
+    recordable: ClassVar[bool] = True
 
     gibbs_steps: int
     persistent: bool

@@ -66,15 +66,15 @@ class Unrolled(Objective):
                 mean = up.means[k - 2]
                 delta = (delta @ model.layers[k - 1].encoder_weight) * model.hidden.slope(mean, mean)
         grads = batch.ranks.sum({**grads, "cost": cost})
-        terms = {"reconstruction": float(grads.pop("cost")) / n}
+        terms = {"reconstruction": grads.pop("cost") / n}
         if not isinstance(self.weight_decay, NoPenalty):
-            terms["weight_decay"] = float(self.weight_decay.value(model.weights))
+            terms["weight_decay"] = self.weight_decay.value(model.weights).double()
             for name in grads:
                 if "weight" in name:
                     grads[name] += self.weight_decay.gradient(model.parameters[name])
         strength = self.weight_decay.shrinkage
         shrinkage = {name: strength for name in grads if strength and "weight" in name}
-        return Loss(grads, terms, sum(terms.values()), shrinkage), state
+        return Loss(grads, terms, sum(terms.values(), torch.zeros_like(cost)), shrinkage), state
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 
 from rarefire.penalties import shrink
@@ -25,6 +27,8 @@ class SGD(Solver):
     A gradient that comes by columns is for μ = 0, where u is not needed: the other columns do not move, and no velocity
     is kept.
     """
+
+    recordable: ClassVar[bool] = True
 
     def __init__(self, learning_rate: float | Schedule = 0.1, momentum: float | Schedule = 0.0) -> None:
         self.learning_rate = learning_rate
