@@ -183,6 +183,20 @@ def test_updates_of_deep_networks_stay_on_the_device(objective, solver):
     check_elsewhere(steps_elsewhere(trainer, network.parameters, {}))
 
 
+def test_the_variances_below_a_deep_network_are_sent_once():
+    machines = [rf.GaussianRBM(6, learn_variance=True, n_iter=1), rf.BernoulliRBM(4, n_iter=1)]
+    network = rf.DeepBeliefNetwork(machines, fine_tune="sample", max_iter=1, batch_size=25, random_state=0).fit(ROWS)
+    trainer = network._trainer(SOURCE, None, 0, torch.device("cpu"), 1, [])
+    parameters = network._initial(SOURCE, torch.float32, Generator(0))
+    there = {name: t.to(ELSEWHERE) for name, t in parameters.items()}
+    trainer.model_of(there)
+    with OnOneDevice():
+        law = trainer.model_of(there).visible
+    assert law.variance.device == ELSEWHERE
+    assert law.variance.dtype == torch.float32
+    check_elsewhere(steps_elsewhere(trainer, parameters, {}))
+
+
 class Peeking(penalties.L1Activity):
     """Looks at a number inside an update."""
 

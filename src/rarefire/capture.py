@@ -120,7 +120,7 @@ class Captured:
             with torch.cuda.stream(self.stream), torch.cuda.graph(graph, stream=self.stream):
                 self.loss = self.in_place(Batch(self.rows, self.places, self.device), progress)
         except RuntimeError as error:
-            reason = str(error).strip().partition("\n")[0]
+            reason = str(error.__context__ or error).strip().partition("\n")[0]  # what came first
             raise RunError(
                 f"the update cannot be recorded as a graph ({reason}); set the environment variable RAREFIRE_GRAPH=0, "
                 "with which it is made step by step"
