@@ -197,6 +197,14 @@ def test_the_variances_below_a_deep_network_are_sent_once():
     check_elsewhere(steps_elsewhere(trainer, parameters, {}))
 
 
+def test_sums_on_a_device_are_numbers_in_a_checkpoint(tmp_path):
+    state = TrainState({}, {}, sums={"objective": torch.tensor(0.1, dtype=torch.float64), "rows": 3})
+    (tmp_path / "state").write_bytes(state.to_bytes())
+    again = TrainState.read(tmp_path / "state", torch.device("cpu"))
+    assert again.sums == {"objective": 0.1, "rows": 3}
+    assert type(again.sums["rows"]) is int
+
+
 class Peeking(penalties.L1Activity):
     """Looks at a number inside an update."""
 

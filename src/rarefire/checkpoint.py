@@ -86,8 +86,8 @@ class TrainState:
         Epochs done, and batches done in the epoch at hand. The order of rows needs no place here: it follows
         from the seed and the epoch.
     sums : dict
-        Sums over the rows of the epoch at hand: of the objective, of its terms, and their number; tensors in float64
-        while training goes on, numbers in a checkpoint.
+        Sums over the rows of the epoch at hand: of the objective, of its terms, and their number; tensors where they
+        are summed on a device, numbers in a checkpoint.
     best, best_parameters, waited : float, dict of Tensor, int
         For early stopping: the best held-out cost, the parameters that gave it, the epochs since then.
     reason : str

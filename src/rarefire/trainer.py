@@ -220,6 +220,8 @@ class Trainer:
             return
         seen: dict[str, Any] = {"objective": loss.value, **loss.terms, "rows": 1}
         for name, value in seen.items():
+            if isinstance(value, torch.Tensor) and value.device.type == "cpu":
+                value = value.item()  # nobody waits for it, and numbers are added faster
             state.sums[name] = state.sums.get(name, 0) + n_rows * value
 
     def result(self, state: TrainState) -> Tensors:
