@@ -190,7 +190,7 @@ def test_a_batch_in_parts_gives_what_the_whole_gives(monkeypatch, penalty, dropo
     parts, after_parts = objective.evaluate(model, Batch.of(rows), state, Generator(0, "test"))
     batch = Batch.of(rows)
     assert len(list(batch.parts(batch.rows_of_part(9)))) == 3
-    assert whole.value == pytest.approx(parts.value, rel=1e-12)
+    assert whole.value == pytest.approx(parts.value.item(), rel=1e-12)
     for name, gradient in whole.grads.items():
         torch.testing.assert_close(parts.grads[name], gradient, rtol=1e-10, atol=1e-13)
     for name, value in after.items():

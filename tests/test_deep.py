@@ -120,7 +120,8 @@ def test_gradient_of_the_unrolled_network_is_autograds(sizes, visible, noise):
     value = written_out(given, v, visible, 0.3, Generator(7, "noise") if noise else None)
     value.backward()
     assert loss.value == pytest.approx(value.item(), rel=1e-12)
-    assert loss.value == pytest.approx(loss.terms["cost"] * v.shape[1] + loss.terms["weight_decay"], rel=1e-12)
+    parts = float(loss.terms["cost"]) * v.shape[1] + float(loss.terms["weight_decay"])
+    assert loss.value == pytest.approx(parts, rel=1e-12)
     assert state == {}
     assert set(loss.grads) == set(given)
     for name, parameter in given.items():

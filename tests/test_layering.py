@@ -37,6 +37,7 @@ ORDER = [
     "interrupts",
     "checkpoint",
     "artifact",
+    "capture",
     "trainer",
     "features",
     "plots",

@@ -111,7 +111,7 @@ def test_sparse_and_dense_rows_have_the_same_gradient(monkeypatch, tied, n_part,
         given, expected = evaluate(objective, model(tied), ROWS), evaluate(objective, model(tied), DENSE)
         assert not expected.columns
         assert set(given.columns) == set(columns)
-        assert given.value == pytest.approx(expected.value, rel=1e-13)
+        assert given.value == pytest.approx(expected.value.item(), rel=1e-13)
         for name, gradient in given.dense_grads(model(tied).parameters).items():
             torch.testing.assert_close(gradient, expected.grads[name], rtol=0, atol=1e-12)
 
@@ -219,7 +219,7 @@ def test_the_mean_over_all_draws_is_the_cost_at_all_columns(tied, loss):
         for first in itertools.combinations(range(n_others), 2)
     ]
     assert np.std([draw.value for draw in draws]) > 0.01  # which no two draws have in common
-    assert np.mean([draw.value for draw in draws]) == pytest.approx(full.value, rel=1e-12)
+    assert np.mean([draw.value for draw in draws]) == pytest.approx(full.value.item(), rel=1e-12)
     for name, gradient in full.grads.items():
         mean = torch.stack([draw.grads[name] for draw in draws]).mean(dim=0)
         torch.testing.assert_close(mean, gradient, rtol=0, atol=1e-12)
@@ -255,7 +255,7 @@ def test_all_columns_drawn_are_all_columns_and_blocks_add_up(monkeypatch):
         objective = Reconstruction(SquaredError(), KLDivergence(0.1), NoPenalty(), zeros=1e3, columns=names)
         given = evaluate(objective, model(), ROWS)
         assert set(given.columns) == set(names)
-        assert given.value == pytest.approx(full.value, rel=1e-12)
+        assert given.value == pytest.approx(full.value.item(), rel=1e-12)
         for name, gradient in given.dense_grads(model().parameters).items():
             torch.testing.assert_close(gradient, full.grads[name], rtol=0, atol=1e-12)
 

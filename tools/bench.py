@@ -26,7 +26,7 @@ from rarefire.estimators.keeping import versions
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, FIGURES = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "benchmarks.json"
 #: The sections, in the order of the page.
-SECTIONS = ("boltzmann", "autoencoder", "startup")
+SECTIONS = ("boltzmann", "gpu", "autoencoder", "startup")
 
 
 def processor() -> str:
@@ -67,7 +67,7 @@ def main(words: Sequence[str]) -> None:
             f"## {title}",
             "",
             *(line for sentence in said for line in (sentence, "")),
-            *table(rows[0], rows[1:]),
+            *(table(rows[0], rows[1:]) if rows else []),
             "",
             f"*{machine['processor']}, {machine['threads']} threads; square matrix products reach {reached}.*",
             "",

@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as safetensors_bytes
+from torch import Tensor
 
 from rarefire.errors import RunError
 from rarefire.random import Generator
-from rarefire.types import Tensors, columns_together, finite, tensor_of
+from rarefire.types import Scalar, Tensors, columns_together, finite, tensor_of
 
 _SEAL = "sha256"
 
@@ -85,7 +86,8 @@ class TrainState:
         Epochs done, and batches done in the epoch at hand. The order of rows needs no place here: it follows
         from the seed and the epoch.
     sums : dict
-        Sums over the rows of the epoch at hand: of the objective, of its terms, and their number.
+        Sums over the rows of the epoch at hand: of the objective, of its terms, and their number; tensors where they
+        are summed on a device, numbers in a checkpoint.
     best, best_parameters, waited : float, dict of Tensor, int
         For early stopping: the best held-out cost, the parameters that gave it, the epochs since then.
     reason : str
@@ -99,7 +101,7 @@ class TrainState:
     generator: dict[str, Any] = field(default_factory=dict)
     epoch: int = 0
     batch: int = 0
-    sums: dict[str, float] = field(default_factory=dict)
+    sums: dict[str, Scalar | float] = field(default_factory=dict)
     best: float = float("inf")
     best_parameters: Tensors = field(default_factory=dict)
     waited: int = 0
@@ -149,7 +151,9 @@ class TrainState:
             for group in _GROUPS
             for name, tensor in getattr(self, group).items()
         }
-        return sealed_bytes(arrays, "state", {name: value for name, value in vars(self).items() if name not in _GROUPS})
+        rest = {name: value for name, value in vars(self).items() if name not in _GROUPS}
+        rest["sums"] = {name: total.item() if isinstance(total, Tensor) else total for name, total in self.sums.items()}
+        return sealed_bytes(arrays, "state", rest)
 
     @classmethod
     def read(cls, path: Path, device: torch.device) -> TrainState:

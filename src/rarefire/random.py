@@ -92,6 +92,11 @@ class Generator:
         """The numbers 0 to n - 1 in random order."""
         return self._numpy.permutation(n)
 
+    def join(self, graph: torch.cuda.CUDAGraph) -> None:
+        """Let a graph that is about to be recorded draw from this stream each time it is played."""
+        if self._torch is not None and torch.__version__ < "2.14":  # later ones see it by themselves
+            graph.register_generator_state(self._torch)
+
     def rows_of(self, start: int, total: int) -> Generator:
         """The same stream, in which every draw is for rows from ``start`` on of ``total``; others draw the rest.
 

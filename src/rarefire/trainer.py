@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from rarefire.capture import Captured, Update, wanted
 from rarefire.checkpoint import TrainState
-from rarefire.data.batch import Batch
+from rarefire.data.batch import Batch, Resident, resident
 from rarefire.data.source import Source
 from rarefire.errors import Interrupted, RunError
 from rarefire.events import EpochEnded, FitEnded, FitStarted, Listener, Ticked
@@ -127,7 +128,8 @@ class Trainer:
         """
         n_rows = source.shape[0]
         all_ranks = ranks()
-        everything = Batch.share(source, slice(None), self.device, all_ranks) if self.solver.full_batch else None
+        training = resident(source, self.device)
+        everything = Batch.share(training, slice(None), self.device, all_ranks) if self.solver.full_batch else None
         batch_size = min(self.batch_size or n_rows, n_rows)
         n_batches = math.ceil(n_rows / batch_size)
         if state.epoch > self.n_epochs or state.batch > n_batches:  # the checkpoint of another run
@@ -138,6 +140,7 @@ class Trainer:
         if state.generator:
             generator.set_state(state.generator)
         self._tell(listeners, FitStarted(self.name, state.epoch, self.n_epochs, n_rows, self.solver.pass_name))
+        update = self._updates(state, training, batch_size, generator)
         saved = began = told = time.monotonic()
 
         def keep() -> None:
@@ -152,14 +155,14 @@ class Trainer:
         while state.epoch < self.n_epochs and not state.reason:
             # A solver that needs all rows takes them in their own order.
             shuffled = everything is None
-            order = source.order(Generator(self.seed, "order", state.epoch)) if shuffled else np.arange(n_rows)
+            order = training.order(Generator(self.seed, "order", state.epoch)) if shuffled else np.arange(n_rows)
             progress = state.epoch / self.n_epochs
-            presented = source.at_epoch(state.epoch)
+            presented = training.at_epoch(state.epoch)
             for start in range(state.batch * batch_size, n_rows, batch_size):
                 rows = order[start : start + batch_size]
                 batch = Batch.share(presented, rows, self.device, all_ranks) if everything is None else everything
                 batch.watched = state.batch % max(1, n_rows // WATCHED_ROWS) == 0
-                loss = self.update(state, batch, generator, progress)
+                loss = update(batch, progress)
                 self._add(state, loss, batch.n)
                 state.batch += 1
                 now = time.monotonic()
@@ -180,13 +183,13 @@ class Trainer:
                 update_average(state.average, state.parameters, self.averaging)
             model = self.model_of(state.average or state.parameters)
             settings = self.solver.settings(progress)
-            n_seen = state.sums.pop("rows", 0)
-            running = {name: total / n_seen for name, total in state.sums.items()}
+            n_seen = int(state.sums.pop("rows", 0))
+            running = {name: float(total) / n_seen for name, total in state.sums.items()}
             state.sums = {}
             state.reason = self.solver.finished(state.solver)
             last = state.epoch == self.n_epochs or bool(state.reason)
             evaluated = self.evaluate(model, state.epoch) if last or state.epoch % self.eval_every == 0 else {}
-            record = {"epoch": state.epoch, **running, **evaluated, **settings}
+            record: dict[str, float] = {"epoch": state.epoch, **running, **evaluated, **settings}
             self.check(state, record)
             if evaluated:
                 self._watch(state, record)
@@ -197,6 +200,17 @@ class Trainer:
         keep()
         self._tell(listeners, FitEnded(state.epoch, state.reason))
         return state
+
+    def _updates(self, state: TrainState, source: Source | Resident, batch_size: int, generator: Generator) -> Update:
+        """:meth:`update` of this state, recorded where that can be."""
+
+        def update(batch: Batch, progress: float) -> Loss:
+            return self.update(state, batch, generator, progress)
+
+        same = self.objective.recordable and self.solver.recordable and ranks().size == 1
+        if isinstance(source, Resident) and same and wanted():
+            return Captured(update, self.solver.settings, state, source, batch_size, generator)
+        return update
 
     def update(self, state: TrainState, batch: Batch, generator: Generator, progress: float) -> Loss:
         """One step of the solver on one batch."""
@@ -211,10 +225,12 @@ class Trainer:
     @staticmethod
     def _add(state: TrainState, loss: Loss, n_rows: int) -> None:
         """Take a batch into the running means of the objective and its terms."""
-        values = {**loss.terms} if loss.value is None else {"objective": loss.value, **loss.terms}
+        values: dict[str, Any] = {**loss.terms} if loss.value is None else {"objective": loss.value, **loss.terms}
         if not values:
             return
         for name, value in {**values, "rows": 1}.items():
+            if isinstance(value, torch.Tensor) and value.device.type == "cpu":
+                value = value.item()  # nobody waits for it, and numbers are added faster
             state.sums[name] = state.sums.get(name, 0) + n_rows * value
 
     def result(self, state: TrainState) -> Tensors:

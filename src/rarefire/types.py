@@ -187,15 +187,17 @@ def columns_together(t: Tensor) -> Tensor:
 class Loss:
     """What an objective gives back: gradients by parameter name, named terms, and the value they belong to.
 
-    ``value`` is None where the gradients are those of no function, as in contrastive divergence. ``shrinkage`` is the
-    weight λ of a term λ Σ|w| for each parameter that has one which is not among the gradients, but followed by a
-    proximal step. A parameter's gradient stands in ``columns`` instead of ``grads`` where it is zero but for some
-    columns and the objective was asked for it so, and in ``outer`` where nothing was to be done with it but a step.
+    Terms and value are tensors in float64 without dimensions, so that nobody waits for them before they are wanted as
+    numbers. ``value`` is None where the gradients are those of no function, as in contrastive divergence.
+    ``shrinkage`` is the weight λ of a term λ Σ|w| for each parameter that has one which is not among the gradients, but
+    followed by a proximal step. A parameter's gradient stands in ``columns`` instead of ``grads`` where it is zero but
+    for some columns and the objective was asked for it so, and in ``outer`` where nothing was to be done with it but a
+    step.
     """
 
     grads: Tensors
-    terms: dict[str, float] = field(default_factory=dict)
-    value: float | None = None
+    terms: dict[str, Scalar] = field(default_factory=dict)
+    value: Scalar | None = None
     shrinkage: dict[str, float] = field(default_factory=dict)
     columns: dict[str, Columns] = field(default_factory=dict)
     outer: dict[str, Outer] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, get_args
 
 import numpy as np
@@ -35,6 +36,7 @@ from rarefire.random import Generator, integer_seed
 from rarefire.schedules import Schedule
 from rarefire.solvers import Solver
 from rarefire.solvers.stepping import LEARNING_RATES, check_momentum, stepping
+from rarefire.trainer import Trainer
 from rarefire.types import Tensors, tensor_of
 from rarefire.units import Gaussian, Units
 
@@ -370,12 +372,24 @@ class DeepBeliefNetwork(_BaseComposition, StochasticLearner):
         return UnrolledNetwork.of([machine.fitted_model(dtype) for machine in self.machines_]).parameters
 
     def _model_of(self, parameters: Tensors, *, fitted: bool = False) -> UnrolledNetwork:
+        return UnrolledNetwork.from_parameters(parameters, self._law_of_rows(parameters["decoder_bias_1"]))
+
+    def _law_of_rows(self, like: torch.Tensor) -> Units:
+        """The visible units, in the type of a tensor and where it is."""
         lowest = self.machines_[0]
-        units = lowest.visible_units
-        if getattr(lowest, "learn_variance", False):
-            bias = parameters["decoder_bias_1"]
-            units = Gaussian(tensor_of(lowest.variance_, bias.device).to(bias.dtype))
-        return UnrolledNetwork.from_parameters(parameters, units)
+        if not getattr(lowest, "learn_variance", False):
+            return lowest.visible_units
+        return Gaussian(tensor_of(lowest.variance_, like.device).to(like.dtype))
+
+    def _trainer(self, train: Source, *others: Any, **options: Any) -> Trainer:
+        laws: list[Units] = []
+
+        def model_of(parameters: Tensors) -> UnrolledNetwork:
+            if not laws:  # sent to the device once, and not in every update
+                laws.append(self._law_of_rows(parameters["decoder_bias_1"]))
+            return UnrolledNetwork.from_parameters(parameters, laws[0])
+
+        return replace(super()._trainer(train, *others, **options), model_of=model_of)
 
     def _objective(self) -> Objective:
         if self.fine_tune == "up-down":

@@ -103,7 +103,7 @@ def check_gradient(estimator: SparseLearner, X: Any, *, max_entries: int | None 
     def value_at(name: str, index: int, by: float) -> float:
         moved = parameters[name].clone()
         moved.view(-1)[index] += by
-        return evaluate({**parameters, name: moved}).value
+        return float(evaluate({**parameters, name: moved}).value)
 
     grads = loss.dense_grads(parameters)
     exact = torch.tensor([grads[name].reshape(-1)[index] for name, index in entries], dtype=torch.float64)

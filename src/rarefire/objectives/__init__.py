@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 from rarefire.data.batch import Batch
 from rarefire.parallel import Ranks
@@ -13,6 +13,9 @@ from rarefire.types import Loss, Tensors
 
 class Objective(ABC):
     """What a trainer follows."""
+
+    #: Whether an evaluation on dense rows is the same operations for every batch of one size, and all on the device.
+    recordable: ClassVar[bool] = False
 
     @abstractmethod
     def evaluate(self, model: Any, batch: Batch, state: Tensors, generator: Generator) -> tuple[Loss, Tensors]:

@@ -59,7 +59,7 @@ class Averages:
     def _mean(self, t: Hidden) -> Tensor:
         if self.ranks.size == 1:
             return t.mean(dim=0)
-        sums = self.ranks.sum({"total": t.sum(dim=0), "rows": t.new_tensor(len(t))})
+        sums = self.ranks.sum({"total": t.sum(dim=0), "rows": t.new_full((), len(t))})
         return sums["total"] / sums["rows"]
 
     def __call__(self, t: Hidden) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -58,6 +59,8 @@ class ContrastiveDivergence(Objective):
     (2012), Deep Boltzmann machines and the centering trick; Melchior, Fischer and Wiskott (2016), How to center deep
     Boltzmann machines, for the plain form of the centred gradient.
     """
+
+    recordable: ClassVar[bool] = True
 
     gibbs_steps: int
     persistent: bool
@@ -141,7 +144,7 @@ class ContrastiveDivergence(Objective):
         strength = self.weight_decay.shrinkage
         loss = Loss(
             grads,
-            {"cost": float(sums["cost"])} if batch.watched else {},
+            {"cost": sums["cost"]} if batch.watched else {},
             shrinkage={"weight": strength} if strength else {},
             outer={"weight": outer} if plain else {},
         )

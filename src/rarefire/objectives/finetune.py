@@ -66,11 +66,11 @@ class Unrolled(Objective):
                 mean = up.means[k - 2]
                 delta = (delta @ model.layers[k - 1].encoder_weight) * model.hidden.slope(mean, mean)
         grads = batch.ranks.sum({**grads, "cost": cost})
-        value = float(grads.pop("cost")) / n
+        value = grads.pop("cost") / n
         terms = {"cost": value / v.shape[1]}  # of a pixel, as everywhere with binary units; the objective is of a row
         if not isinstance(self.weight_decay, NoPenalty):
-            terms["weight_decay"] = float(self.weight_decay.value(model.weights))
-            value += terms["weight_decay"]
+            terms["weight_decay"] = self.weight_decay.value(model.weights).double()
+            value = value + terms["weight_decay"]
             for name in grads:
                 if "weight" in name:
                     grads[name] += self.weight_decay.gradient(model.parameters[name])
@@ -132,7 +132,7 @@ class UpDown(Objective):
             cost = model.visible.cost(v, model.down(up.states[-1], generator)[1])
             grads["cost"] = cost.sum(dtype=torch.float64) / (n * v.shape[1])
         grads = batch.ranks.sum(grads)
-        terms = {"cost": float(grads.pop("cost"))} if batch.watched else {}
+        terms = {"cost": grads.pop("cost")} if batch.watched else {}
         return Loss(grads, terms), state
 
 

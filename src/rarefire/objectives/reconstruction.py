@@ -140,17 +140,20 @@ class Reconstruction(Objective):
             grads["encoder_bias"] += delta2.sum(dim=0)
 
         grads = batch.ranks.sum({**grads, "cost": cost})
-        terms = {"cost": float(grads.pop("cost"))}
+        terms = {"cost": grads.pop("cost")}
         if not isinstance(self.penalty, NoPenalty):
-            terms["penalty"] = float(sparsity)
+            terms["penalty"] = sparsity.double()
         if not isinstance(self.weight_decay, NoPenalty):
-            terms["weight_decay"] = float(self.weight_decay.value(model.weights))
+            terms["weight_decay"] = self.weight_decay.value(model.weights).double()
             for name in {"encoder_weight", decoder}:
                 grads[name] += self.weight_decay.gradient(model.parameters[name])
         strength = self.weight_decay.shrinkage
         shrinkage = dict.fromkeys({"encoder_weight", decoder}, strength) if strength else {}
         columns = {name: Columns.total(parts) for name, parts in loose.items()}
-        return Loss(grads, terms, sum(terms.values()), shrinkage, columns), {**state, **averages.after}
+        return Loss(grads, terms, sum(terms.values(), torch.zeros_like(cost)), shrinkage, columns), {
+            **state,
+            **averages.after,
+        }
 
     def _draw(self, model: Autoencoder, x: Visible, generator: Generator) -> tuple[Tensor | None, Tensor | None]:
         """What inputs and codes are multiplied by: 0 where dropped, 1/(1 − rate) where kept; None without dropout."""

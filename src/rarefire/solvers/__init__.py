@@ -18,6 +18,8 @@ class Solver(Component, ABC):
 
     #: Whether it needs all rows in every step, in one order, and a value that is no estimate.
     full_batch: ClassVar[bool] = False
+    #: Whether a step with the same settings is the same operations every time, and all on the device.
+    recordable: ClassVar[bool] = False
     #: What a pass over the rows is called.
     pass_name: ClassVar[str] = "epoch"
 

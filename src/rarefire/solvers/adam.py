@@ -56,7 +56,9 @@ class Adam(Solver):
     def step(self, evaluate: Evaluate, parameters: Tensors, state: Tensors, progress: float) -> tuple[Loss, Tensors]:
         """One evaluation, one step."""
         loss, objective_state = evaluate(parameters)
-        t = int(state["steps"].add_(1))
+        # On the CPU, wherever a checkpoint was read to: nobody waits for a device to count.
+        state["steps"] = state["steps"].cpu().add_(1)
+        t = int(state["steps"])
         rate = self.settings(progress)["learning_rate"]
         for name, gradient in loss.grads.items():
             m = state[f"first/{name}"].lerp_(gradient, 1 - BETA1)

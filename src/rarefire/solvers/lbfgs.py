@@ -290,7 +290,7 @@ def value_of(loss: Loss) -> float:
             "LBFGS needs an objective with a value, and this one has gradients only, as contrastive divergence does; "
             "use solver='adam'"
         )
-    return loss.value
+    return float(loss.value)
 
 
 def flat(tensors: Tensors) -> Tensor:

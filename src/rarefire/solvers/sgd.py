@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -26,6 +28,8 @@ class SGD(Solver):
     With μ = 0 throughout, u is the gradient and is not kept. A gradient that comes by columns is for this case: the
     other columns do not move.
     """
+
+    recordable: ClassVar[bool] = True
 
     def __init__(self, learning_rate: float | Schedule = 0.1, momentum: float | Schedule = 0.0) -> None:
         self.learning_rate = learning_rate
