@@ -15,6 +15,15 @@ from rarefire.types import Visible, rows_tensor
 CACHED_ROWS, CACHED_VALUES = 1024, 2**19
 
 
+def measured_rows(model: Any) -> int:
+    """Rows that a model is measured on at a time: no layer has more than half a million values of them.
+
+    The C library keeps freed blocks of up to 32 MiB for later, and where they lie apart asks for more. So the tensors
+    that measuring makes in float64, a dozen for each batch, are to be far smaller than that.
+    """
+    return batch_rows(max(max(weight.shape) for weight in model.weights), CACHED_VALUES)
+
+
 def mapped(
     rows: Visible | Source, model: Any, function: Callable[[Any, torch.Tensor], torch.Tensor], *, encodes: bool = False
 ) -> Iterator[tuple[slice, torch.Tensor]]:
