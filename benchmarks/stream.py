@@ -342,9 +342,9 @@ def said(found: dict[str, Any]) -> list[str]:
     return [
         f"Training: {training['rows']:,} rows of a file of {size}, {COLUMNS} columns of float32, {UNITS} units, "
         f"batches of {BATCH}; nothing of the file is in memory when it begins, and opening it is included. Memory is "
-        "anonymous memory (RssAnon) at its highest, for a command with Python and its libraries: pages of files do not count. "
-        "`rarefire fit` makes one epoch with 16 units in batches of 1,000, and everything after it: metrics, table of "
-        "features, page.",
+        "anonymous memory (RssAnon) at its highest, for a command with Python and its libraries: pages of files do not "
+        "count. `rarefire fit` makes one epoch with 16 units in batches of 1,000, and everything after it: metrics, "
+        "table of features, page.",
         f"Rows mixed by blocks against rows mixed as a whole, on {shuffled['rows']:,} digits sorted by class: their "
         f"cost, mean of {shuffled['seeds']} seeds, differs by {most:.1f} deviations over seeds in any epoch at the "
         f"most, and by {away(blocks)[-1]:+.1f} after the last. Blocks read one after the other end "
