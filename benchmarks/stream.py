@@ -1,17 +1,15 @@
-"""Data larger than memory: training from disk against memory, transform against scikit-learn, memory of fit and encode.
-
-Each function measures and returns plain numbers; ``python benchmarks/stream.py [--quick]`` prints them all as JSON.
-"""
+"""Data larger than memory: training from disk, the order of rows, transform, and the memory of fit and encode."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,8 +17,11 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import torch
+from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
 from sklearn.neural_network import BernoulliRBM
+from timing import side_by_side, times, told
 
 import rarefire as rf
 from rarefire.data import mapped
@@ -29,149 +30,212 @@ from rarefire.data.source import ArraySource, Description, Source
 from rarefire.errors import Interrupted
 from rarefire.estimators.splitting import Split
 
+ROOT = Path(__file__).resolve().parents[1]
+PICTURE = ROOT / "docs" / "figures" / "shuffling.png"
 COLUMNS, UNITS, BATCH = 784, 500, 100
 LEARNERS = {
-    "machine": lambda: rf.BernoulliRBM(UNITS, batch_size=BATCH, n_iter=1),
-    "autoencoder": lambda: rf.SparseAutoencoder(UNITS, solver="adam", batch_size=BATCH, max_iter=1),
+    "BernoulliRBM": lambda: rf.BernoulliRBM(UNITS, batch_size=BATCH, n_iter=1),
+    "SparseAutoencoder": lambda: rf.SparseAutoencoder(UNITS, solver="adam", batch_size=BATCH, max_iter=1),
 }
+#: Of the command line, with few units so that a pass over the file is what takes the time.
+FITS = {
+    "BernoulliRBM": ("n_iter=1", "learning_rate=0.01"),
+    "SparseAutoencoder": ("max_iter=1", "solver=adam"),
+}
+#: How rows are mixed: rows of a block, None for all, and blocks that are mixed.
+ORDERS = (("as a whole", None, 1), ("by blocks", 8, 256), ("block by block", 800, 1))
+MIB = 2**20
 
 
 def written(path: Path, n_bytes: int, dtype: Any = np.float32) -> Path:
     """A .npy file of about so many bytes, of rows of zeros and ones, a fifth of them ones."""
     n_rows = n_bytes // (COLUMNS * np.dtype(dtype).itemsize)
-    array = np.lib.format.open_memmap(path, "w+", dtype, (n_rows, COLUMNS))
     some = (np.random.default_rng(0).random((10_000, COLUMNS)) < 0.2).astype(dtype)
-    for start in range(0, n_rows, len(some)):
-        array[start : start + len(some)] = some[: n_rows - start]
-    array.flush()
+    with path.open("wb") as file:
+        header = {"descr": np.lib.format.dtype_to_descr(some.dtype), "fortran_order": False, "shape": (n_rows, COLUMNS)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for start in range(0, n_rows, len(some)):
+            file.write(some[: n_rows - start].data)
     return path
 
 
 def forget(path: Path) -> None:
-    """Have the system read a file from the disk the next time."""
+    """Have the system read a file from the disk the next time; it keeps what some process has mapped."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def rate(learner: Any, source: Source, updates: int) -> float:
-    """Rows a second over so many updates of the first epoch, all from its begin on."""
-    times: list[float] = []
+# Training -----------------------------------------------------------------------------------------------------
 
-    def stop() -> bool:
-        times.append(time.perf_counter())
-        return len(times) == updates
 
-    split = Split(np.arange(source.shape[0]), np.arange(0))
-    begin = time.perf_counter()
+def train(learner: Any, source: Source, updates: int) -> None:
+    """So many updates of the first epoch, and all that comes before them."""
+    left = iter(range(updates - 1, -1, -1))
     with contextlib.suppress(Interrupted):
-        learner.fit_source(source, split, seed=0, should_stop=stop)
-    return len(times) * BATCH / (times[-1] - begin)
+        learner.fit_source(
+            source, Split(np.arange(source.shape[0]), np.arange(0)), seed=0, should_stop=lambda: not next(left)
+        )
 
 
-def training(folder: Path, n_bytes: int = 4 * 2**30, updates: int = 2000, repeats: int = 3) -> dict[str, Any]:
-    """Rows a second from a file that no page of is in memory, and from an array in memory."""
+def training(folder: Path, n_bytes: int, updates: int, repeats: int) -> dict[str, Any]:
+    """Seconds of so many updates on a file that no page of is in memory, and on an array in memory."""
     path = written(folder / "rows.npy", n_bytes)
     memory = ArraySource(np.array(np.load(path, mmap_mode="r")[: updates * BATCH]), Description("memory"))
-    disk = load_npy(path)
-    result: dict[str, Any] = {"bytes": path.stat().st_size}
+    found: dict[str, Any] = {"bytes": path.stat().st_size, "rows": updates * BATCH, "learners": {}}
     for name, learner in LEARNERS.items():
-        rates: dict[str, list[float]] = {"disk": [], "memory": []}
-        for _ in range(repeats):
-            forget(path)
-            rates["disk"].append(rate(learner(), disk, updates))
-            rates["memory"].append(rate(learner(), memory, updates))
-        found = {where: statistics.median(values) for where, values in rates.items()}
-        result[name] = {
-            **{f"{where}_rows_per_second": value for where, value in found.items()},
-            "rates": rates,
-            "ratio": found["disk"] / found["memory"],
-        }
-    return result
+
+        def from_disk(learner: Callable[[], Any] = learner) -> None:
+            train(learner(), load_npy(path), updates)  # mapped anew, so that the file could be forgotten
+
+        found["learners"][name] = side_by_side(
+            {
+                "forgetting": functools.partial(forget, path),
+                "disk": from_disk,
+                "memory": lambda learner=learner: train(learner(), memory, updates),
+            },
+            repeats,
+        )
+    path.unlink()
+    return found
 
 
-def shuffling(seeds: int = 5, n_iter: int = 8) -> dict[str, Any]:
+# Order --------------------------------------------------------------------------------------------------------
+
+
+def shuffling(seeds: int, n_iter: int) -> dict[str, Any]:
     """Mean cost by epoch on digits sorted by class: rows mixed as a whole, by blocks, and read block after block."""
     images, labels = load_digits(return_X_y=True)
     rows = np.repeat(np.argsort(labels, kind="stable"), 5)
     noisy = np.random.default_rng(0).random((len(rows), 64)) < 0.02 + 0.96 * images[rows] / 16
-    curves: dict[str, Any] = {}
+    found: dict[str, Any] = {"seeds": seeds, "rows": len(rows), "curves": {}}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.npy"
         np.save(path, noisy.astype(np.float32))
-        for name, block, n_mixed in (("as a whole", len(rows), 1), ("by blocks", 8, 256), ("block by block", 800, 1)):
-            with mock.patch.multiple(mapped, BLOCK_BYTES=block * 64 * 4, MIXED_BLOCKS=n_mixed):
+        for name, block, n_mixed in ORDERS:
+            with mock.patch.multiple(mapped, BLOCK_BYTES=(block or len(rows)) * 64 * 4, MIXED_BLOCKS=n_mixed):
                 costs = []
                 for seed in range(seeds):
                     learner = rf.BernoulliRBM(30, batch_size=20, n_iter=n_iter, learning_rate=0.05, persistent=False)
                     learner.fit_source(load_npy(path), Split(np.arange(len(rows)), np.arange(0)), seed=seed)
                     costs.append([record["cost_mean_field"] for record in learner.history_])
-            curves[name] = {"mean": np.mean(costs, axis=0).tolist(), "deviation": np.std(costs, axis=0).tolist()}
-    return curves
+            deviation = np.std(costs, axis=0, ddof=min(1, seeds - 1))
+            found["curves"][name] = {"mean": np.mean(costs, axis=0).tolist(), "deviation": deviation.tolist()}
+    return found
 
 
-def transform(n_rows: int = 1_000_000, repeats: int = 3) -> dict[str, Any]:
-    """Seconds of ``transform`` here and in scikit-learn, with the same weights."""
-    rows = (np.random.default_rng(0).random((n_rows, COLUMNS), dtype=np.float32) < 0.2).astype(np.float32)
-    ours = rf.BernoulliRBM(UNITS, n_iter=0, random_state=0).fit(rows[:100])
-    theirs = BernoulliRBM(UNITS, n_iter=1, random_state=0).fit(rows[:100])
+def draw(found: dict[str, Any], path: Path) -> None:
+    """The cost curves of the three orders, with a deviation over seeds to either side."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    looks = (("#0072B2", "-", "o"), ("#D55E00", "--", "s"), ("#009E73", "-", "^"))
+    for (name, curve), (colour, line, marker) in zip(found["curves"].items(), looks, strict=True):
+        epochs = np.arange(1, len(curve["mean"]) + 1)
+        mean, deviation = np.array(curve["mean"]), np.array(curve["deviation"])
+        axes.plot(epochs, mean, line, color=colour, marker=marker, markersize=4, label=name)
+        axes.fill_between(epochs, mean - deviation, mean + deviation, color=colour, alpha=0.2, linewidth=0)
+    axes.set(xlabel="epoch", ylabel="cost (nats per pixel)", xticks=epochs)
+    axes.legend(title="rows are mixed", frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+# Transform ----------------------------------------------------------------------------------------------------
+
+
+def transform(n_rows: int, repeats: int) -> dict[str, Any]:
+    """Seconds and memory of ``transform`` here and in scikit-learn, with the same weights."""
+    some = (np.random.default_rng(0).random((10_000, COLUMNS), dtype=np.float32) < 0.2).astype(np.float32)
+    rows = np.tile(some, (n_rows // len(some), 1))
+    ours = rf.BernoulliRBM(UNITS, n_iter=0, random_state=0).fit(some[:100])
+    theirs = BernoulliRBM(UNITS, n_iter=1, random_state=0).fit(some[:100])
     theirs.components_, theirs.intercept_hidden_ = ours.components_, ours.intercept_hidden_
-    seconds: dict[str, list[float]] = {"rarefire": [], "scikit-learn": []}
-    for _ in range(repeats):
-        for name, learner in (("rarefire", ours), ("scikit-learn", theirs)):
-            begin = time.perf_counter()
-            learner.transform(rows)
-            seconds[name].append(time.perf_counter() - begin)
-    found = {name: statistics.median(values) for name, values in seconds.items()}
-    return {"rows": n_rows, "seconds": seconds, "ratio": found["scikit-learn"] / found["rarefire"]}
+    tensor, weight, product = torch.from_numpy(rows), torch.from_numpy(ours.components_), torch.empty(2048, UNITS)
+
+    def products() -> None:
+        for part in tensor.split(len(product)):
+            torch.mm(part, weight.T, out=product[: len(part)])
+
+    both = {"scikit-learn": lambda: theirs.transform(rows), "rarefire": lambda: ours.transform(rows)}
+    result = 4 * n_rows * UNITS
+    beyond = {name: added_memory(do) - result for name, do in both.items()}
+    seconds = side_by_side({**both, "the matrix product alone": products}, repeats)
+    return {"rows": n_rows, "seconds": seconds, "beyond": beyond}
 
 
-def fitting(folder: Path, n_bytes: int = 4 * 2**30, limit: int = 2 * 2**30, units: int = 100) -> dict[str, Any]:
+def added_memory(do: Callable[[], Any]) -> int:
+    """Bytes of anonymous memory that this process has more at the most while it does something."""
+    before, largest, done = anonymous(), 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal largest
+        while not done.wait(0.005):
+            largest = max(largest, anonymous())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    do()
+    done.set()
+    watcher.join()
+    return largest - before
+
+
+def anonymous(process: int | str = "self") -> int:
+    """Bytes of a process's memory that are no pages of files."""
+    status = Path(f"/proc/{process}/status").read_text()
+    return int(status.split("RssAnon:")[1].split()[0]) * 1024
+
+
+# The command line ---------------------------------------------------------------------------------------------
+
+
+def fitting(folder: Path, n_bytes: int, limit: int) -> dict[str, Any]:
     """Anonymous memory of ``rarefire fit`` on a file, in a control group of so many bytes where one can be made."""
     path = written(folder / "large.npy", n_bytes)
-    forget(path)
-    words = ("fit", path, "--estimator", "BernoulliRBM", "--set", f"n_components={units}", "--set", "batch_size=100")
-    with memory_group(limit) as group:
-        out = folder / "run"
-        used = peak(*words, "--set", "n_iter=1", "--set", "learning_rate=0.01", "--out", out, "--quiet", group=group)
+    found: dict[str, Any] = {"bytes": path.stat().st_size, "limit": limit, "estimators": {}}
+    for name, arguments in FITS.items():
+        forget(path)
+        words = ["fit", path, "--estimator", name, "--out", folder / f"run-{name}", "--quiet"]
+        for argument in ("n_components=16", "batch_size=1000", *arguments):
+            words += ["--set", argument]
+        with memory_group(limit) as group:
+            found["estimators"][name] = {**peak(*words, group=group), "limited": group is not None}
     path.unlink()
-    return {"bytes": n_bytes, "limit": limit if group else None, **used}
+    return found
 
 
-def encoding(folder: Path, sizes: tuple[int, ...] = (100 * 2**20, 400 * 2**20)) -> dict[str, Any]:
+def encoding(folder: Path, sizes: tuple[int, ...]) -> dict[str, Any]:
     """Anonymous memory of ``rarefire encode`` for results of these sizes, dense and sparse."""
-    rows = np.load(written(folder / "some.npy", 2**20))
+    rows = np.load(written(folder / "some.npy", MIB))
     run = folder / "encoder"
     rf.SparseAutoencoder(UNITS, activation=rf.activations.ReLU(), max_iter=1, random_state=0).fit(rows).save(run)
-    result: dict[str, Any] = {}
+    found: dict[str, Any] = {"npy": {}, "npz": {}}
     for size in sizes:
         path = written(folder / "rows.npy", size // (4 * UNITS) * COLUMNS, np.uint8)
-        for suffix in ("npy", "npz"):
+        for suffix, entry in found.items():
             out = folder / f"codes.{suffix}"
-            result[f"{suffix} of {size}"] = peak("encode", run, path, "-o", out)
+            entry[str(size)] = peak("encode", run, path, "-o", out)
             out.unlink()
-    return result
+    return found
 
 
 def peak(*words: Any, group: Path | None = None) -> dict[str, float]:
-    """Largest anonymous and resident memory in bytes, and seconds, of a process of the command line."""
+    """Largest anonymous memory in bytes, and seconds, of a process of the command line."""
 
     def join() -> None:
         if group is not None:
             (group / "cgroup.procs").write_text(str(os.getpid()))
 
-    begin = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "rarefire", *map(str, words)], preexec_fn=join)
-    anonymous = resident = 0
+    began = time.perf_counter()
+    command = [sys.executable, "-m", "rarefire", *map(str, words)]
+    process = subprocess.Popen(command, preexec_fn=join, stdout=subprocess.DEVNULL)
+    largest = 0
     while process.poll() is None:
-        with contextlib.suppress(OSError, KeyError):
-            status = Path(f"/proc/{process.pid}/status").read_text().splitlines()
-            sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in status if line.endswith("kB")}
-            anonymous, resident = max(anonymous, sizes["RssAnon"]), max(resident, sizes["VmRSS"])
-        time.sleep(0.05)
+        with contextlib.suppress(OSError, IndexError):  # it ends
+            largest = max(largest, anonymous(process.pid))
+        time.sleep(0.02)
     if process.returncode:
         raise SystemExit(f"{words} ended with {process.returncode}")
-    return {"anonymous": anonymous, "resident": resident, "seconds": time.perf_counter() - begin}
+    return {"anonymous": largest, "seconds": time.perf_counter() - began}
 
 
 @contextlib.contextmanager
@@ -196,20 +260,113 @@ def memory_group(limit: int) -> Iterator[Path | None]:
     yield None
 
 
-def main(quick: bool = False) -> dict[str, Any]:
-    """All of them, in a temporary folder beside this file's place of work."""
+# All ----------------------------------------------------------------------------------------------------------
+
+
+def measure(quick: bool = False) -> dict[str, Any]:
+    """All of them, with files in a temporary folder at the place of work."""
     with tempfile.TemporaryDirectory(dir=".") as name:
         folder = Path(name)
-        large = 2**29 if quick else 4 * 2**30
-        parts: dict[str, Callable[[], dict[str, Any]]] = {
-            "shuffling": lambda: shuffling(1, 2) if quick else shuffling(),
-            "encoding": lambda: encoding(folder, (2**24, 2**26) if quick else (100 * 2**20, 400 * 2**20)),
-            "transform": lambda: transform(50_000 if quick else 1_000_000),
-            "training": lambda: training(folder, large, 300 if quick else 2000),
-            "fitting": lambda: fitting(folder, large, 2**29 if quick else 2 * 2**30),
+        found = {
+            "transform": transform(20_000 if quick else 1_000_000, 1 if quick else 3),
+            "shuffling": shuffling(2, 2) if quick else shuffling(5, 8),
+            "encoding": encoding(folder, (16 * MIB, 32 * MIB) if quick else (100 * MIB, 400 * MIB)),
+            "training": training(folder, (300 if quick else 4096) * MIB, 100 if quick else 2000, 1 if quick else 3),
+            "fitting": fitting(folder, 300 * MIB if quick else 8 * 10**9, 2048 * MIB),
         }
-        return {part: measure() for part, measure in parts.items()}
+    if not quick:
+        draw(found["shuffling"], PICTURE)
+    return found
+
+
+def tell(found: dict[str, Any]) -> tuple[str, list[tuple[str, ...]], list[str]]:
+    """A heading, the rows of a table (the first is its head), and what is to be said of it."""
+    rows: list[tuple[str, ...]] = [("what", "here", "beside it", "ratio")]
+    training, encoded = found["training"], found["transform"]
+    for name, seconds in training["learners"].items():
+        disk, memory = (rates(training["rows"], seconds[where]) for where in ("disk", "memory"))
+        share = disk["median"] / memory["median"]
+        rows.append(
+            (f"{name}, training from disk", per_second(disk), f"{per_second(memory)} in memory", f"{100 * share:.0f}%")
+        )
+    seconds, beyond = encoded["seconds"], encoded["beyond"]
+    what = f"transform of {encoded['rows']:,} rows"
+    for other in ("scikit-learn", "the matrix product alone"):
+        rows.append(
+            (
+                what,
+                told(seconds["rarefire"]),
+                f"{told(seconds[other])} {other}",
+                times(seconds[other], seconds["rarefire"]),
+            )
+        )
+    rows.append(
+        (
+            f"{what}: memory beyond rows and result",
+            mib(beyond["rarefire"]),
+            f"{mib(beyond['scikit-learn'])} scikit-learn",
+            "",
+        )
+    )
+    for suffix, sizes in found["encoding"].items():
+        (small, few), (large, many) = sizes.items()
+        rows.append(
+            (
+                f"encode to .{suffix}: memory for codes of {mib(int(large))}",
+                mib(many["anonymous"]),
+                f"{mib(few['anonymous'])} for {mib(int(small))}",
+                "",
+            )
+        )
+    fitted = found["fitting"]
+    for name, entry in fitted["estimators"].items():
+        size = f"{fitted['bytes'] / 1e9:.1f} GB"
+        where = (
+            f"in a group of {mib(fitted['limit'])}"
+            if entry["limited"]
+            else "without a limit, as no group could be made"
+        )
+        rows.append((f"{name}, `rarefire fit` on {size}: memory", mib(entry["anonymous"]), where, ""))
+    return "Data larger than memory", rows, said(found)
+
+
+def said(found: dict[str, Any]) -> list[str]:
+    """What is to be said of them."""
+    training, shuffled = found["training"], found["shuffling"]
+    whole, blocks, apart = (shuffled["curves"][name] for name, *_ in ORDERS)
+
+    def away(curve: dict[str, Any]) -> list[float]:
+        return [(a - b) / s for a, b, s in zip(curve["mean"], whole["mean"], whole["deviation"], strict=True)]
+
+    size, most = f"{training['bytes'] / 1e9:.1f} GB", max(map(abs, away(blocks)))
+    return [
+        f"Training: {training['rows']:,} rows of a file of {size}, {COLUMNS} columns of float32, {UNITS} units, "
+        f"batches of {BATCH}; nothing of the file is in memory when it begins, and opening it is included. Memory is "
+        "anonymous memory (RssAnon) at its highest, for a command with Python and its libraries: pages of files do not "
+        "count. `rarefire fit` makes one epoch with 16 units in batches of 1,000, and everything after it: metrics, "
+        "table of features, page.",
+        f"Rows mixed by blocks against rows mixed as a whole, on {shuffled['rows']:,} digits sorted by class: their "
+        f"cost, mean of {shuffled['seeds']} seeds, differs by {most:.1f} deviations over seeds in any epoch at the "
+        f"most, and by {away(blocks)[-1]:+.1f} after the last. Blocks read one after the other end "
+        f"{away(apart)[-1]:.0f} deviations above.",
+        "![Cost by epoch in the three orders, and a deviation to either side](figures/shuffling.png)",
+    ]
+
+
+def rates(n_rows: int, seconds: dict[str, float]) -> dict[str, float]:
+    """Rows a second, from seconds."""
+    return {"median": n_rows / seconds["median"], "low": n_rows / seconds["high"], "high": n_rows / seconds["low"]}
+
+
+def per_second(rate: dict[str, float]) -> str:
+    """Rows a second, with their spread."""
+    return f"{rate['median']:,.0f} rows/s ({rate['low']:,.0f} to {rate['high']:,.0f})"
+
+
+def mib(n_bytes: float) -> str:
+    """Bytes in MiB."""
+    return f"{n_bytes / MIB:,.0f} MiB"
 
 
 if __name__ == "__main__":
-    print(json.dumps(main("--quick" in sys.argv[1:]), indent=1))
+    print(json.dumps(measure("--quick" in sys.argv), indent=1))

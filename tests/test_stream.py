@@ -367,8 +367,13 @@ def zeros(path, n_rows):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
-def test_memory_does_not_grow_with_the_file(here):
-    words = ["--estimator", "BernoulliRBM", "--set", "n_components=2", "--set", "n_iter=1", "--set", "batch_size=2000"]
+@pytest.mark.parametrize(
+    ("estimator", "arguments"),
+    [("BernoulliRBM", ["n_iter=1", "batch_size=2000"]), ("SparseAutoencoder", ["max_iter=1", "solver=adam"])],
+)
+def test_memory_does_not_grow_with_the_file(here, estimator, arguments):
+    words = ["--estimator", estimator, "--set", "n_components=2"]
+    words += [word for argument in arguments for word in ("--set", argument)]
     used = {}
     for n_rows in (20_000, 320_000):  # 20 and 320 MB: mixed as a whole, and by blocks
         folder = here / f"{n_rows}"

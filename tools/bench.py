@@ -26,7 +26,7 @@ from rarefire.estimators.keeping import versions
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, FIGURES = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "benchmarks.json"
 #: The sections, in the order of the page.
-SECTIONS = ("boltzmann", "gpu", "autoencoder", "startup")
+SECTIONS = ("boltzmann", "autoencoder", "words", "stream", "growth", "overhead", "gpu", "startup")
 
 
 def processor() -> str:

@@ -58,9 +58,9 @@ class Description:
         return cls(**{**values, **tuples})
 
 
-def batch_rows(n_features: int) -> int:
+def batch_rows(width: int, n_values: int = 2**22) -> int:
     """Rows that are read at a time, so that a batch has at most four million values: between 1 and 4096."""
-    return max(1, min(4096, 2**22 // n_features))
+    return max(1, min(4096, n_values // width))
 
 
 #: The share of values that are not zero up to which rows are worked on as sparse ones. Products with sparse rows take
@@ -133,9 +133,9 @@ class Source(ABC):
                 pairs = np.array([(rows.min(), rows.max()) for rows in self.batches()], np.float64)
             return float(pairs[:, 0].min()), float(pairs[:, 1].max())
 
-    def batches(self) -> Iterator[NDArray[np.floating]]:
-        """All rows in order, :func:`batch_rows` at a time."""
-        size = batch_rows(self.shape[1])
+    def batches(self, size: int | None = None) -> Iterator[NDArray[np.floating]]:
+        """All rows in order, so many at a time; by default :func:`batch_rows`."""
+        size = size or batch_rows(self.shape[1])
         for start in range(0, self.shape[0], size):
             yield self.rows(slice(start, min(start + size, self.shape[0])))
 

@@ -22,6 +22,7 @@ from rarefire.estimators.base import SparseLearner
 from rarefire.estimators.full_batch import check_full_batch
 from rarefire.estimators.keeping import part_or
 from rarefire.estimators.machine import RestrictedBoltzmannMachine
+from rarefire.estimators.mapping import measured_rows
 from rarefire.estimators.module import TorchModel
 from rarefire.estimators.refining import arguments_of, check_init, machine_of, start_of
 from rarefire.losses import ReconstructionLoss, SquaredError
@@ -531,7 +532,7 @@ class SparseAutoencoder(SparseLearner):
             if source is None:
                 continue
             cost = left = spread = zeros = 0.0
-            for rows in source.batches():
+            for rows in source.batches(measured_rows(model)):
                 x = tensor_of(rows, model.device).to(torch.float64)
                 codes = model.encode(x)
                 cost += self._costs(model, x, codes).sum().item()
@@ -541,9 +542,8 @@ class SparseAutoencoder(SparseLearner):
                 if source is train:
                     counts = model.activation.active(codes).sum(dim=1)
                     total, most = total + int(counts.sum()), max(most, int(counts.max()))
-            entries.append(
-                metric(name, cost / source.shape[0], self.cost_unit, f"reconstruction cost of {rows_of} rows")
-            )
+            text = f"reconstruction cost of {rows_of} rows"
+            entries.append(metric(name, cost / source.shape[0], self.cost_unit, text))
             if spread > 0:
                 prefix = name.removesuffix("cost")
                 text = f"1 − squared error over squared distance from the training rows' mean, {rows_of} rows"

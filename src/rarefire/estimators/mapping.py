@@ -12,7 +12,18 @@ from rarefire.data.source import Source, batch_rows
 from rarefire.types import Visible, rows_tensor
 
 #: Rows that are encoded at a time, and values of them: few enough that a processor's caches hold what is made of them.
-CACHED_ROWS, CACHED_VALUES = 1024, 2**19
+CACHED_ROWS, CACHED_VALUES = 2048, 2**20
+#: Values that a layer has at most in measuring.
+MEASURED_VALUES = 2**19
+
+
+def measured_rows(model: Any) -> int:
+    """Rows that a model is measured on at a time: no layer has more than half a million values of them.
+
+    The C library keeps freed blocks of up to 32 MiB for later, and where they lie apart asks for more. So the tensors
+    that measuring makes in float64, a dozen for each batch, are to be far smaller than that.
+    """
+    return batch_rows(max(max(weight.shape) for weight in model.weights), MEASURED_VALUES)
 
 
 def mapped(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rarefire.data.source import Source
 from rarefire.errors import InputError
 from rarefire.estimators.base import SparseLearner
+from rarefire.estimators.mapping import measured_rows
 from rarefire.metrics import metric
 from rarefire.metrics.activity import active_count, unit_activity
 from rarefire.parallel import resolve_device
@@ -98,7 +99,7 @@ class StochasticLearner(SparseLearner):
             sums: dict[str, float] = {}
             # A number each: arrays that were kept would lie between those that are freed, and memory would grow.
             total, most = 0.0, 0.0
-            for rows in source.batches():
+            for rows in source.batches(measured_rows(model)):
                 v = tensor_of(rows, model.device).to(torch.float64)
                 costs = self._costs(model, v, generator)
                 counts = costs.pop("h").sum(dim=1)
