@@ -130,8 +130,8 @@ def tell(found: dict[str, Any]) -> tuple[str, list[tuple[str, ...]], list[str]]:
         "Exponents of growth, fitted to the last decade: 1 is in proportion, 0 not at all. What does not grow is "
         + ", ".join(f"{name} {value}" for name, value in FIXED.items())
         + ". Time is that of an update (of an epoch where rows grow), memory by how much a fit grows beyond the "
-        "rows that it is given, parameters included; each point in a process of its own. Where rows grow, memory is that of the "
-        "parameters and of one batch, to which the order of the rows adds eight bytes a row.",
+        "rows that it is given, parameters included; each point in a process of its own. Where rows grow, memory "
+        "is that of the parameters and of one batch, to which the order of the rows adds eight bytes a row.",
         "![Time and memory against rows, features, components and batch, on logarithmic axes](figures/growth.png)",
     ]
     return "How cost grows", rows, said
