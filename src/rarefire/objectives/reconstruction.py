@@ -103,20 +103,10 @@ class Reconstruction(Objective):
             outputs = outputs_of(x, self.zeros, generator)
             seen = _thinned(x, input_kept)
             p = model.look(seen, average=averages, n_batch=n)
-            h = _thinned(p.codes, code_kept)
-            weights, biases = model.decoder_at(outputs.columns)
-            values, delta3 = outputs.cost(self.loss, torch.addmm(biases, h, weights), model.output)
-            cost += values / n
-            delta3 = delta3 / n
-            back = delta3 @ weights.T
-            if (singles := outputs.singles) is not None:
-                codes, (weights, biases) = h[singles.rows], model.decoder_at(singles.columns)
-                values, delta = singles.cost(self.loss, (codes * weights.T).sum(dim=1) + biases, model.output)
-                cost += values / n
-                delta = delta / n
-                back.index_add_(0, singles.rows, delta[:, None] * weights.T)
-                add(decoder, Columns(singles.columns, delta[:, None] * codes))
-                add("decoder_bias", Columns(singles.columns, delta))
+            values, back, of_weights, of_biases = outputs.backward(self.loss, model, _thinned(p.codes, code_kept), n)
+            cost += values
+            add(decoder, of_weights)
+            add("decoder_bias", of_biases)
             delta2 = _thinned(back, code_kept) * p.slope
             if not isinstance(self.penalty, NoPenalty):
                 # The value is a function of averages over the whole batch, so every part gives the same.
@@ -126,12 +116,6 @@ class Reconstruction(Objective):
                     grads["encoder_bias"] += pull.sum(dim=0)
                 else:
                     delta2 = delta2 + pull
-            if outputs.columns is None:
-                add(decoder, h.T @ delta3)
-                add("decoder_bias", delta3.sum(dim=0))
-            else:
-                add(decoder, Columns(outputs.columns, delta3.T @ h))
-                add("decoder_bias", Columns(outputs.columns, delta3.sum(dim=0)))
             if seen.layout is torch.sparse_csr:
                 touched, of_columns = transposed(seen)
                 add("encoder_weight", Columns(touched, of_columns @ delta2))

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from rarefire.activations import Activation
 from rarefire.losses import ReconstructionLoss
+from rarefire.models.autoencoder import Autoencoder
 from rarefire.random import Generator
-from rarefire.types import Scalar, Visible, csr_tensor, dense, transposed
+from rarefire.types import Columns, Hidden, Scalar, Visible, dense
 
 #: Rows that share the columns drawn. More rows have more columns with a value among them, which all are worked on;
 #: fewer make less of a column that was fetched.
@@ -25,13 +26,12 @@ class Singles:
 
     Parameters
     ----------
-    columns, rows : Tensor of int of shape (n,)
-        Where they are; each column once.
+    rows : Tensor of int of shape (n,)
+        Where they are.
     x : Tensor of shape (n,)
         What they are.
     """
 
-    columns: Int[Tensor, " n"]
     rows: Int[Tensor, " n"]
     x: Float[Tensor, " n"]
 
@@ -48,30 +48,55 @@ class Outputs:
 
     Parameters
     ----------
-    x : Tensor of shape (batch, n_seen)
+    x : Tensor of shape (batch, n_several)
         The rows at the columns with values in several rows, dense; at all columns where none are drawn.
-    columns : Tensor of int of shape (n_seen + n_drawn,), optional
-        First those with several values, then those drawn from the others. None is all.
+    columns : Tensor of int of shape (n,), optional
+        First those with several values, then those drawn from the others, then the rest of those with one value. None
+        is all.
+    n_drawn : int
+        How many are drawn.
     weight : float
         What the cost at a drawn column is multiplied by, one over the probability that it is drawn.
     singles : Singles, optional
-        The values in columns that hold no other.
+        The values of the last columns, which hold no other; the first of these columns may be drawn ones.
     """
 
     x: Visible
     columns: Int[Tensor, " columns"] | None = None
+    n_drawn: int = 0
     weight: float = 1.0
     singles: Singles | None = None
 
-    def cost(self, loss: ReconstructionLoss, z: Tensor, output: Activation) -> tuple[Scalar, Tensor]:
-        """The cost of all rows together, from z at these columns, and its derivative with respect to z."""
-        if self.columns is None:
-            values, delta = loss.evaluate(self.x, z, output)
-            return values.sum(), delta
-        seen, drawn = z.split([self.x.shape[1], z.shape[1] - self.x.shape[1]], dim=1)
-        values, delta = loss.evaluate(self.x, seen, output)
-        more, more_delta = loss.evaluate(torch.zeros_like(drawn), drawn, output)
-        return values.sum() + self.weight * more.sum(), torch.cat([delta, self.weight * more_delta], dim=1)
+    def backward(
+        self, loss: ReconstructionLoss, model: Autoencoder, h: Hidden, n: int
+    ) -> tuple[Scalar, Hidden, Tensor | Columns, Tensor | Columns]:
+        """The cost of all rows together, from their codes, over n, and its derivatives by h, D and c."""
+        weights, biases = model.decoder_at(self.columns)
+        if self.columns is None or self.singles is None:
+            values, delta = loss.evaluate(self.x, torch.addmm(biases, h, weights), model.output)
+            delta = delta / n
+            return values.sum() / n, delta @ weights.T, h.T @ delta, delta.sum(dim=0)
+        several = self.x.shape[1]
+        compared, alone = slice(several + self.n_drawn), slice(len(biases) - len(self.singles.rows), None)
+        z = torch.addmm(biases[compared], h, weights[:, compared])
+        values, delta = loss.evaluate(self.x, z[:, :several], model.output)
+        zeros, zeros_delta = loss.evaluate(torch.zeros_like(z[:, several:]), z[:, several:], model.output)
+        delta = torch.cat([delta, self.weight * zeros_delta], dim=1) / n
+        back = delta @ weights[:, compared].T
+
+        codes, of_units = h.index_select(0, self.singles.rows), weights[:, alone].T
+        z = (codes * of_units).sum(dim=1) + biases[alone]
+        more, delta_alone = self.singles.cost(loss, z, model.output)
+        delta_alone = delta_alone / n
+        back.index_add_(0, self.singles.rows, delta_alone[:, None] * of_units)
+
+        of_weights, of_biases = torch.zeros_like(weights.T), torch.zeros_like(biases)
+        torch.mm(delta.T, h, out=of_weights[compared])
+        torch.sum(delta, dim=0, out=of_biases[compared])
+        of_weights[alone].addcmul_(delta_alone[:, None], codes)
+        of_biases[alone] += delta_alone
+        value = (values.sum() + self.weight * zeros.sum() + more) / n
+        return value, back, Columns(self.columns, of_weights), Columns(self.columns, of_biases)
 
 
 def outputs_of(rows: Visible, zeros: float | None, generator: Generator) -> Outputs:
@@ -100,21 +125,22 @@ def outputs_of(rows: Visible, zeros: float | None, generator: Generator) -> Outp
     """
     if zeros is None:
         return Outputs(dense(rows))
-    seen, values = transposed(rows)
-    counts = values.crow_indices().diff()
-    several = counts > 1
-    entries = torch.repeat_interleave(several, counts)
-    shared = counts[several].cumsum(0)
-    x = csr_tensor(
-        torch.cat([shared.new_zeros(1), shared]),
-        values.col_indices()[entries],
-        values.values()[entries],
-        (len(shared), len(rows)),
-    )
-    singles = Singles(seen[counts == 1], values.col_indices()[~entries].long(), values.values()[~entries])
-    rest = torch.ones(rows.shape[1], dtype=torch.bool, device=rows.device)
-    rest[seen[several]] = False
-    others = torch.nonzero(rest)[:, 0]
-    n = min(math.ceil(zeros * max(len(seen), 1)), len(others))
+    seen, values = rows.col_indices().long(), rows.values()
+    row_of = torch.repeat_interleave(rows.crow_indices().diff())
+    counts = torch.bincount(seen, minlength=rows.shape[1])
+    of_several = counts > 1
+    several, others = torch.nonzero(of_several)[:, 0], torch.nonzero(~of_several)[:, 0]
+    shared = of_several[seen]
+    x = values.new_zeros(len(rows), len(several))
+    x[row_of[shared], of_several.cumsum(0)[seen[shared]] - 1] = values[shared]
+    alone = ~shared
+    single = seen[alone]
+    n = min(math.ceil(zeros * max(len(several) + len(single), 1)), len(others))
     drawn = others[torch.from_numpy(generator.permutation(len(others))[:n]).to(others.device)]
-    return Outputs(dense(x).T, torch.cat([seen[several], drawn]), len(others) / max(n, 1), singles)
+    # No column stands twice: one that is drawn and holds a value stands where those drawn and those of one value meet.
+    is_drawn = torch.zeros_like(of_several)
+    is_drawn[drawn] = True
+    order = torch.argsort(is_drawn[single].logical_not(), stable=True)
+    columns = torch.cat([several, drawn[counts[drawn] == 0], single[order]])
+    singles = Singles(row_of[alone][order], values[alone][order])
+    return Outputs(x, columns, n, len(others) / max(n, 1), singles)
