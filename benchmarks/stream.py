@@ -104,10 +104,11 @@ def training(folder: Path, n_bytes: int, updates: int, repeats: int) -> dict[str
 
 
 def shuffling(seeds: int, n_iter: int) -> dict[str, Any]:
-    """Mean cost by epoch on digits sorted by class: rows mixed as a whole, by blocks, and read block after block."""
+    """Mean held-out cost by epoch on digits sorted by class: rows mixed as a whole, by blocks, and read block after block."""
     images, labels = load_digits(return_X_y=True)
     rows = np.repeat(np.argsort(labels, kind="stable"), 5)
     noisy = np.random.default_rng(0).random((len(rows), 64)) < 0.02 + 0.96 * images[rows] / 16
+    out = np.arange(0, len(rows), 10)  # held out
     found: dict[str, Any] = {"seeds": seeds, "rows": len(rows), "curves": {}}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.npy"
@@ -117,8 +118,8 @@ def shuffling(seeds: int, n_iter: int) -> dict[str, Any]:
                 costs = []
                 for seed in range(seeds):
                     learner = rf.BernoulliRBM(30, batch_size=20, n_iter=n_iter, learning_rate=0.05, persistent=False)
-                    learner.fit_source(load_npy(path), Split(np.arange(len(rows)), np.arange(0)), seed=seed)
-                    costs.append([record["cost_mean_field"] for record in learner.history_])
+                    learner.fit_source(load_npy(path), Split(np.setdiff1d(np.arange(len(rows)), out), out), seed=seed)
+                    costs.append([record["validation_cost_mean_field"] for record in learner.history_])
             deviation = np.std(costs, axis=0, ddof=min(1, seeds - 1))
             found["curves"][name] = {"mean": np.mean(costs, axis=0).tolist(), "deviation": deviation.tolist()}
     return found
@@ -134,7 +135,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
         mean, deviation = np.array(curve["mean"]), np.array(curve["deviation"])
         axes.plot(epochs, mean, line, color=colour, marker=marker, markersize=4, label=name)
         axes.fill_between(epochs, mean - deviation, mean + deviation, color=colour, alpha=0.2, linewidth=0)
-    axes.set(xlabel="epoch", ylabel="cost (nats per pixel)", xticks=epochs)
+    axes.set(xlabel="epoch", ylabel="held-out cost (nats per pixel)", xticks=epochs)
     axes.legend(title="rows are mixed", frameon=False)
     figure.savefig(path, dpi=150)
 
