@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from scipy.special import expit
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 
 import rarefire as rf
@@ -20,6 +21,7 @@ from rarefire.data.mapped import BlockOrder, Stacked
 from rarefire.data.open import open_source
 from rarefire.data.source import ArraySource, Description
 from rarefire.errors import InputError, Interrupted
+from rarefire.estimators import mapping
 from rarefire.estimators.splitting import Split
 from rarefire.preprocess import Standardise, fit_steps, prepared
 from rarefire.random import Generator
@@ -324,6 +326,34 @@ def test_codes_are_written_as_transform_gives_them(here, cli, dtype):
             name: (theirs[name].dtype, theirs[name].shape) for name in theirs
         }
     assert sorted(path.name for path in here.iterdir()) == ["codes.npy", "codes.npz", "run", "theirs.npz", "x.npy"]
+
+
+@pytest.mark.parametrize(
+    "learner",
+    [
+        rf.BernoulliRBM(8, n_iter=1, random_state=0),
+        rf.GaussianRBM(8, n_iter=1, random_state=0),
+        rf.SparseAutoencoder(8, max_iter=1, random_state=0),
+    ],
+    ids=lambda learner: type(learner).__name__,
+)
+def test_what_is_measured_does_not_depend_on_how_many_rows_are_measured_at_a_time(monkeypatch, learner):
+    train, held_out = (ArraySource(part, Description("x")) for part in np.split(sorted_digits()[::30], [221]))
+    learner = clone(learner).fit(train.array)
+    at_once = learner.measure(train, held_out)
+    monkeypatch.setattr(mapping, "MEASURED_VALUES", 64 * 14)
+    sizes, read = [], ArraySource.rows
+
+    def rows(self, index):
+        sizes.append(len(found := read(self, index)))
+        return found
+
+    monkeypatch.setattr(ArraySource, "rows", rows)
+    by_parts = learner.measure(train, held_out)
+    assert sizes.count(14) == 221 // 14 + 79 // 14
+    assert [entry["name"] for entry in by_parts] == [entry["name"] for entry in at_once]
+    values = [[entry["value"] for entry in entries] for entries in (by_parts, at_once)]
+    np.testing.assert_allclose(*values, rtol=1e-9, atol=1e-12)
 
 
 # Memory -------------------------------------------------------------------------------------------------------
