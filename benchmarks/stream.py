@@ -104,7 +104,7 @@ def training(folder: Path, n_bytes: int, updates: int, repeats: int) -> dict[str
 
 
 def shuffling(seeds: int, n_iter: int) -> dict[str, Any]:
-    """Mean held-out cost by epoch on digits sorted by class: rows mixed as a whole, by blocks, and read block after block."""
+    """Mean held-out cost by epoch on digits sorted by class, in the three orders."""
     images, labels = load_digits(return_X_y=True)
     rows = np.repeat(np.argsort(labels, kind="stable"), 5)
     noisy = np.random.default_rng(0).random((len(rows), 64)) < 0.02 + 0.96 * images[rows] / 16
