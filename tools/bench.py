@@ -26,7 +26,7 @@ from rarefire.estimators.keeping import versions
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, FIGURES = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "benchmarks.json"
 #: The sections, in the order of the page.
-SECTIONS = ("boltzmann", "autoencoder", "startup")
+SECTIONS = ("boltzmann", "autoencoder", "words", "growth", "overhead", "startup")
 
 
 def processor() -> str:
