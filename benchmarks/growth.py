@@ -42,7 +42,7 @@ def learner(family: str, components: int, batch: int) -> Any:
 
 
 def point(family: str, quantity: str, value: int, least: float) -> dict[str, float]:
-    """Seconds of an update (of an epoch where rows grow), and by how many MB a fit grows beyond its rows."""
+    """Seconds of an update (of a fit of one epoch where rows grow), and by how many MB a fit grows beyond its rows."""
     size = {**FIXED, quantity: value}
     n_rows = value if quantity == "rows" else 2 * size["batch"]
     X = np.random.default_rng(0).random((n_rows, size["features"]), dtype=np.float32)
@@ -50,18 +50,21 @@ def point(family: str, quantity: str, value: int, least: float) -> dict[str, flo
     learner(family, 10, 10).fit(X[:20, :10])
     estimator = learner(family, size["components"], size["batch"])
     everything = Split(np.arange(n_rows), np.arange(0))
-    began = time.perf_counter()
     _, memory = grown(lambda: estimator.fit_source(source, everything, seed=0))
-    if quantity == "rows":
-        return {"value": value, "seconds": time.perf_counter() - began, "grown_mb": memory}
     trainer = estimator._trainer(source, None, 0, device, 1, [])
     state = estimator._start(source, 0, torch.float32, device, trainer.solver, carry=False)
-    batch, generator = Batch(source, np.arange(size["batch"]), device), Generator(0, "sample", device=device)
+    generator = Generator(0, "sample", device=device)
+
+    def work() -> None:
+        if quantity == "rows":
+            estimator.fit_source(source, everything, seed=0)
+        else:
+            trainer.update(state, Batch(source, np.arange(size["batch"]), device), generator, 0.0)
+
     seconds: list[float] = []
-    while len(seconds) < 5 or sum(seconds) < least:
-        batch.__dict__.pop("whole", None)  # so that rows are read in every update
+    while len(seconds) < 4 or sum(seconds) < least:
         began = time.perf_counter()
-        trainer.update(state, batch, generator, 0.0)
+        work()
         seconds.append(time.perf_counter() - began)
     return {"value": value, "seconds": statistics.median(seconds[1:]), "grown_mb": memory}
 
@@ -80,7 +83,7 @@ def draw(found: dict[str, dict[str, list[dict[str, float]]]], path: Path) -> Non
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(2, len(GROWTH), figsize=(13, 6.2), sharey="row", layout="constrained")
-    labels = ("seconds of an update (rows: an epoch)", "memory of a fit beyond its rows (MB)")
+    labels = ("seconds of an update\n(rows: of a fit of one epoch)", "memory of a fit\nbeyond its rows (MB)")
     for row, (of, label) in enumerate(zip(OF.values(), labels, strict=True)):
         axes[row, 0].set_ylabel(label)
         for axis, quantity in zip(axes[row], GROWTH, strict=True):
@@ -129,9 +132,9 @@ def tell(found: dict[str, Any]) -> tuple[str, list[tuple[str, ...]], list[str]]:
     said = [
         "Exponents of growth, fitted to the last decade: 1 is in proportion, 0 not at all. What does not grow is "
         + ", ".join(f"{name} {value}" for name, value in FIXED.items())
-        + ". Time is that of an update (of an epoch where rows grow), memory by how much a fit grows beyond the "
-        "rows that it is given, parameters included; each point in a process of its own. Where rows grow, memory "
-        "is that of the parameters and of one batch, to which the order of the rows adds eight bytes a row.",
+        + ". Time is that of an update (of a fit of one epoch where rows grow), memory by how much a fit grows "
+        "beyond the rows that it is given, parameters included; each point in a process of its own. Where rows grow, "
+        "memory is that of the parameters and of one batch, to which the order of the rows adds eight bytes a row.",
         "![Time and memory against rows, features, components and batch, on logarithmic axes](figures/growth.png)",
     ]
     return "How cost grows", rows, said

@@ -183,8 +183,8 @@ def tell(found: dict[str, Any]) -> tuple[str, list[tuple[str, ...]], list[str]]:
     said = [
         f"An epoch of {VISIBLE} visible and {HIDDEN} hidden units in float32, PCD-1 and Adam. Bare steps are those "
         "of the solver on the same objects, on batches that were cut before; the trainer shuffles, reads the rows of "
-        "each batch, keeps the running cost, the history and the signs of life, asks whether to stop, and checks that all "
-        f"numbers are finite. A checkpoint, with digest and write, is counted once in {EVERY:.0f} s.",
+        "each batch, keeps the running cost, the history and the signs of life, asks whether to stop, and checks that "
+        f"all numbers are finite. A checkpoint, with digest and write, is counted once in {EVERY:.0f} s.",
         "Groups are shares of an epoch by the profile, which itself slows small operations down. Python is the time "
         "between the operations.",
     ]
