@@ -213,7 +213,9 @@ class Loss:
 
 def finite(tensors: Tensors) -> bool:
     """Whether every entry of every tensor is finite."""
-    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values())
+    # Smallest and largest are not finite where any entry is not, NaN included; finding them takes one pass.
+    extremes = (torch.stack(tensor.aminmax()) for tensor in tensors.values() if tensor.numel())
+    return all(bool(torch.isfinite(pair).all()) for pair in extremes)
 
 
 def tensor_of(array: NDArray[np.floating], device: torch.device | str = "cpu") -> Tensor:
