@@ -286,7 +286,7 @@ def test_lbfgs_follows_no_sampled_value():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("solver", "rate"),
-    # At a constant rate descent ends as far from the minimum as its gradients are noisy, by which sampled ones are worse.
+    # At a constant rate descent ends as far from the minimum as its gradients are noisy, and sampled ones are more so.
     [("adam", None), ("sgd", Linear(0.1, 0.0))],
     ids=["adam", "sgd"],
 )
