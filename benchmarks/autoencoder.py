@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import sys
 import time
@@ -175,22 +176,33 @@ def measure(quick: bool = False) -> dict[str, Any]:
     return found
 
 
+def spread(values: list[float]) -> str:
+    """The median, with the lowest and the highest."""
+    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
 def tell(found: dict[str, Any]) -> tuple[str, list[tuple[str, ...]], list[str]]:
     """A heading, the rows of a table (the first is its head), and what is to be said of it."""
-    head = ("problem", "NumPy and SciPy, until there", "ours, until there", "ratio", "one evaluation, NumPy", "ours")
+    head = (
+        "problem",
+        "NumPy and SciPy, until there (lowest to highest)",
+        "ours, until there",
+        "ratio",
+        "one evaluation, NumPy",
+        "ours",
+    )
     rows: list[tuple[str, ...]] = [head]
     for name, entry in found["problems"].items():
         pairs = [(one["scipy_seconds"], one["seconds"]) for one in entry["starts"]]
-        reached = [(theirs, ours) for theirs, ours in pairs if ours is not None]
-        theirs, ours = (statistics.median(side) for side in zip(*reached, strict=True))
-        missed = len(pairs) - len(reached)
-        ratio = statistics.median(theirs / ours for theirs, ours in reached)
+        missed = sum(ours is None for _, ours in pairs)
+        theirs, ours = ([math.inf if one is None else one for one in side] for side in zip(*pairs, strict=True))
+        ratios = [one / other for one, other in zip(theirs, ours, strict=True)]
         rows.append(
             (
                 name,
-                f"{theirs:.2f} s",
-                f"{ours:.2f} s" + (f", never from {missed} starts" if missed else ""),
-                f"{ratio:.2f}×",
+                spread(theirs) + " s",
+                spread(ours) + " s" + (f", never from {missed} starts" if missed else ""),
+                spread(ratios) + "×",
                 told(entry["evaluation"]["NumPy"]),
                 told(entry["evaluation"]["rarefire"]),
             )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
+import mmap
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -83,15 +84,20 @@ def training(folder: Path, n_bytes: int, updates: int, repeats: int) -> dict[str
     path = written(folder / "rows.npy", n_bytes)
     memory = ArraySource(np.array(np.load(path, mmap_mode="r")[: updates * BATCH]), Description("memory"))
     found: dict[str, Any] = {"bytes": path.stat().st_size, "rows": updates * BATCH, "learners": {}}
+    opened: list[ArraySource] = []
+
+    def open_and_forget() -> None:
+        opened[:] = [load_npy(path)]  # which reads it once for its extremes
+        mapping = mapped.mapping_of(opened[0].array)
+        assert mapping is not None
+        mapping.madvise(mmap.MADV_DONTNEED)  # the system keeps what some process has mapped
+        forget(path)
+
     for name, learner in LEARNERS.items():
-
-        def from_disk(learner: Callable[[], Any] = learner) -> None:
-            train(learner(), load_npy(path), updates)  # mapped anew, so that the file could be forgotten
-
         found["learners"][name] = side_by_side(
             {
-                "forgetting": functools.partial(forget, path),
-                "disk": from_disk,
+                "opening": open_and_forget,
+                "disk": lambda learner=learner: train(learner(), opened[0], updates),
                 "memory": lambda learner=learner: train(learner(), memory, updates),
             },
             repeats,
@@ -191,16 +197,18 @@ def anonymous(process: int | str = "self") -> int:
 
 def fitting(folder: Path, n_bytes: int, limit: int) -> dict[str, Any]:
     """Anonymous memory of ``rarefire fit`` on a file, in a control group of so many bytes where one can be made."""
-    path = written(folder / "large.npy", n_bytes)
-    found: dict[str, Any] = {"bytes": path.stat().st_size, "limit": limit, "estimators": {}}
-    for name, arguments in FITS.items():
-        forget(path)
+    found: dict[str, Any] = {"bytes": n_bytes, "limit": limit, "estimators": {}}
+    for (name, arguments), n_files in zip(FITS.items(), (1, 8), strict=True):
+        path = folder / f"large-{n_files}"
+        path.mkdir()
+        for k in range(n_files):
+            forget(written(path / f"{k}.npy", n_bytes // n_files))
         words = ["fit", path, "--estimator", name, "--out", folder / f"run-{name}", "--quiet"]
         for argument in ("n_components=16", "batch_size=1000", *arguments):
             words += ["--set", argument]
         with memory_group(limit) as group:
-            found["estimators"][name] = {**peak(*words, group=group), "limited": group is not None}
-    path.unlink()
+            found["estimators"][name] = {**peak(*words, group=group), "limited": group is not None, "files": n_files}
+        shutil.rmtree(path)
     return found
 
 
@@ -321,7 +329,7 @@ def tell(found: dict[str, Any]) -> tuple[str, list[tuple[str, ...]], list[str]]:
         )
     fitted = found["fitting"]
     for name, entry in fitted["estimators"].items():
-        size = f"{fitted['bytes'] / 1e9:.1f} GB"
+        size = f"{fitted['bytes'] / 1e9:.1f} GB in {entry['files']} file{'s'[: entry['files'] > 1]}"
         where = (
             f"in a group of {mib(fitted['limit'])}"
             if entry["limited"]
@@ -342,7 +350,7 @@ def said(found: dict[str, Any]) -> list[str]:
     size, most = f"{training['bytes'] / 1e9:.1f} GB", max(map(abs, away(blocks)))
     return [
         f"Training: {training['rows']:,} rows of a file of {size}, {COLUMNS} columns of float32, {UNITS} units, "
-        f"batches of {BATCH}; nothing of the file is in memory when it begins, and opening it is included. Memory is "
+        f"batches of {BATCH}; nothing of the file is in memory when it begins. Memory is "
         "anonymous memory (RssAnon) at its highest, for a command with Python and its libraries: pages of files do not "
         "count. `rarefire fit` makes one epoch with 16 units in batches of 1,000, and everything after it: metrics, "
         "table of features, page.",

@@ -6,8 +6,10 @@ import torch
 from sklearn.datasets import load_digits
 
 import rarefire as rf
+from rarefire.data.arrays import load_npy
 from rarefire.errors import InputError
 from rarefire.precision import products
+from rarefire.runs import check_run
 
 #: Relative error of one rounding to a significand of 8 bits.
 UNIT = 2.0**-8
@@ -114,3 +116,18 @@ def test_what_cannot_be_rounded_is_refused(rng):
         rf.BernoulliRBM(2, precision="bfloat16").fit(rng.random((5, 3)))
     with pytest.raises(InputError, match="compares values that must be exact, so precision='bfloat16'"):
         rf.SparseAutoencoder(2, solver="lbfgs", precision="bfloat16").fit(rng.random((5, 3)))
+
+
+def test_it_is_refused_before_anything_is_made(rng, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    deep = rf.DeepBeliefNetwork([("low", rf.BernoulliRBM(2)), ("high", rf.BernoulliRBM(2, precision="bfloat16"))])
+    for estimator in (rf.BernoulliRBM(2, precision="bfloat16"), deep):
+        with pytest.raises(InputError, match=r"precision='bfloat16'.* is for float32 rows"):
+            estimator.set_params(checkpoint_dir="run").fit(rng.random((5, 3)))
+        assert not hasattr(estimator, "machines_")
+    np.save("rows.npy", rng.random((5, 3)))
+    with pytest.raises(InputError, match="for float32 rows"):
+        check_run(load_npy("rows.npy"), [], rf.SparseAutoencoder(2, precision="bfloat16"), 0)
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.npy"]
+    with pytest.raises(InputError, match="precision='bfloat16' belongs to fine-tuning"):
+        rf.DeepBeliefNetwork([2, 2], precision="bfloat16").fit(np.eye(4, dtype=np.float32))

@@ -323,7 +323,15 @@ def test_what_is_measured_every_so_often_is_as_without():
 
 def test_early_stopping_counts_what_was_measured():
     arguments = {"early_stopping": True, "n_iter_no_change": 2, "tol": 1e9, "n_iter": 50, "random_state": 0}
-    assert rf.BernoulliRBM(8, eval_every=3, **arguments).fit(DIGITS).n_iter_ == 9  # the first is the best
+    rbm = rf.BernoulliRBM(8, eval_every=3, **arguments).fit(DIGITS)
+    assert rbm.n_iter_ == 9  # the first is the best
+    assert rbm.stop_reason_ == "validation_cost has not improved for 6 epochs"
+
+
+def test_every_epoch_has_its_line_whatever_was_measured(capsys):
+    rf.BernoulliRBM(4, n_iter=4, eval_every=2, verbose=1, random_state=0).fit(DIGITS[:50])
+    lines = capsys.readouterr().out.splitlines()
+    assert [("pseudo-likelihood" in line, "cost" in line) for line in lines] == [(False, True), (True, False)] * 2
 
 
 # Kinds of data --------------------------------------------------------------------------------------------------

@@ -566,3 +566,10 @@ def test_to_torch_is_the_same_function_and_has_gradients(learnt):
     names = {"weight", "hidden_bias", "visible_bias"} | ({"log_variance"} if learnt else set())
     assert {name for name, _ in module.named_parameters()} == names
     assert all(getattr(module, name).grad.abs().sum() > 0 for name in names - {"visible_bias"})
+
+
+def test_divergence_between_measurements_is_told_as_ever():
+    rows = 30 * np.random.default_rng(0).standard_normal((60, 8))
+    told = pytest.warns(UserWarning, match="values of the data")
+    with told, pytest.raises(RunError, match=r"diverged in epoch \d+: .* lower learning_rate"):
+        rf.GaussianRBM(5, learning_rate=5.0, n_iter=50, eval_every=7, random_state=0).fit(rows)

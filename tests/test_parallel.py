@@ -262,6 +262,27 @@ def test_ctrl_c_of_one_process_stops_all_and_the_repeat_has_the_same_bits(rank, 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_runs_of_autoencoders_go_on_on_another_number(solver, ended, finished, tmp_path):
+    np.save(tmp_path / "rows.npy", np.tile(program_ranks.ROWS, (20, 1)))
+    words = ["fit", "rows.npy", "--quiet"]
+    for argument in ("n_components=8", f"solver={solver}", "max_iter=100", "output=Sigmoid"):
+        words += ["--set", argument]
+    assert finished(*words, "--out", "alone", cwd=tmp_path).code == 0
+    run = tmp_path / "run"
+    strike = ("command_line", run, 0, signal.SIGINT.value)
+    code, _, said, err = ended(2, PROGRAM, *strike, *words, "--out", run, cwd=tmp_path)
+    assert code != 0
+    assert_one(said, "stopped in", err)
+    code, _, said, err = ended(3, "-m", "rarefire", "resume", run, "--quiet", cwd=tmp_path)
+    assert (code, said) == (0, []), err
+    one, other = rf.load(tmp_path / "alone"), rf.load(run)
+    assert one.n_iter_ == other.n_iter_ == 100
+    for name in one.parameter_names:
+        np.testing.assert_allclose(getattr(other, name), getattr(one, name), rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
 def test_ctrl_c_of_torchrun_leaves_a_checkpoint(undisturbed, torchrun, tmp_path):
     run = tmp_path / "run"
     endless = [word.replace("n_iter=60", "n_iter=100000") for word in MACHINE]

@@ -27,6 +27,7 @@ from rarefire.data.saving import save_csr, save_npy
 from rarefire.data.source import ArraySource, Source
 from rarefire.errors import InputError, Interrupted, RunError
 from rarefire.estimators.base import SparseLearner
+from rarefire.estimators.beginning import check_rows
 from rarefire.estimators.deep import DeepBeliefNetwork
 from rarefire.estimators.load import built, load_parts, machines_of
 from rarefire.estimators.splitting import Split
@@ -134,6 +135,7 @@ def check_run(source: Source, steps: list[Step], estimator: SparseLearner, seed:
     rows = _prepare(source, steps, estimator.split(source.shape[0], seed))
     if (sentence := estimator.check_values(rows)) is not None:
         raise InputError(f"{source.description.name}: {sentence}")
+    check_rows(estimator, rows)
     if rows.dtype == np.float64 and (largest := max(map(abs, rows.extremes))) > LARGEST_VALUE:
         raise InputError(
             f"{source.description.name}: values up to {largest:g} are beyond {LARGEST_VALUE:.3g}, the largest that the "

@@ -33,7 +33,7 @@ WATCHED_ROWS = 500
 
 @dataclass(frozen=True)
 class EarlyStopping:
-    """Stop when ``monitor`` has not fallen by more than ``tol`` for ``patience`` epochs."""
+    """Stop when ``monitor`` has not fallen by more than ``tol`` in ``patience`` measurements."""
 
     monitor: str
     tol: float
@@ -248,7 +248,8 @@ class Trainer:
         else:
             state.waited += 1
         if state.waited >= self.early_stopping.patience:
-            state.reason = f"{self.early_stopping.monitor} has not improved for {state.waited} {self.solver.pass_name}s"
+            passes = f"{state.waited * self.eval_every} {self.solver.pass_name}s"
+            state.reason = f"{self.early_stopping.monitor} has not improved for {passes}"
 
     def check(self, state: TrainState, record: dict[str, float] | None = None) -> None:
         """Raise RunError if a parameter, the solver's memory, or a number of the record is no longer finite."""

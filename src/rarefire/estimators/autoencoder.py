@@ -123,7 +123,7 @@ class SparseAutoencoder(SparseLearner):
     precision : {"full", "bfloat16"}
         Of the matrix products of training. "bfloat16" rounds the factors of float32 products to 8 bits and sums in
         float32: several times faster on processors with units for it, and without effect on others. (On a GPU the
-        factors are those of TF32.) Measuring and what is done with the fitted model stay full.
+        factors are those of TF32.) Products with sparse rows, measuring and what is done with the model stay full.
     checkpoint_dir : str or None
         Run directory that ``fit`` writes, with checkpoints that :func:`rarefire.resume` goes on from.
 

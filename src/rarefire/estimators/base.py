@@ -23,6 +23,7 @@ from rarefire.data.batch import Batch
 from rarefire.data.memory import check_narrowing, is_sparse, tensor_rows, validated
 from rarefire.data.source import ArraySource, Description, Source
 from rarefire.errors import InputError, Interrupted
+from rarefire.estimators.beginning import check_rows
 from rarefire.estimators.keeping import Keepable
 from rarefire.estimators.mapping import gathered, mapped
 from rarefire.estimators.splitting import Split, split_rows
@@ -154,7 +155,9 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
         """
         self.check_arguments()
         source = self.source_of(X, reset=True)
-        seed = ranks().of_first(lambda: integer_seed(self.random_state))
+        check_rows(self, source)
+        own = integer_seed(self.random_state)  # on every process: a generator is advanced by it
+        seed = ranks().of_first(lambda: own)
         split = self.split(source.shape[0], seed)
         if self.checkpoint_dir is None:
             return self.fit_source(source, split, seed=seed)
@@ -284,11 +287,6 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
         """The state before the first update; with ``carry`` from the fitted weights and chains."""
         if carry:
             self._check_fitted_shapes(train.shape[1])
-        if self.precision != "full" and dtype == torch.float64:
-            raise InputError(
-                f"precision={self.precision!r} is for float32 rows, and these are float64; give them as float32 "
-                "(X.astype('float32')), or leave it at 'full'"
-            )
         parameters = self._parameters(device) if carry else self._initial(train, dtype, Generator(seed, "initial"))
         parameters = {name: value.to(device, dtype, copy=True) for name, value in parameters.items()}
         objective = self._objective_state(train, dtype, device)
@@ -356,6 +354,7 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
             )
         first = not hasattr(self, "components_")
         source = self.source_of(X, reset=first)
+        check_rows(self, source)
         device = resolve_device(self.device)
         dtype = torch.float64 if source.dtype == np.float64 else torch.float32
         seed = integer_seed(self.random_state) if first else self.seed_

@@ -91,7 +91,7 @@ class BernoulliRBM(RestrictedBoltzmannMachine):
     precision : {"full", "bfloat16"}
         Of the matrix products of training. "bfloat16" rounds the factors of float32 products to 8 bits and sums in
         float32: several times faster on processors with units for it, and without effect on others. (On a GPU the
-        factors are those of TF32.) Measuring and what is done with the fitted model stay full.
+        factors are those of TF32.) Products with sparse rows, measuring and what is done with the model stay full.
     checkpoint_dir : str or None
         Run directory that ``fit`` writes, with checkpoints that :func:`rarefire.resume` goes on from.
 
@@ -240,7 +240,9 @@ class BernoulliRBM(RestrictedBoltzmannMachine):
         return record
 
     def _say(self, event: Event) -> None:
-        if isinstance(event, EpochEnded) and "pseudo_likelihood" in event.record:
+        if isinstance(event, EpochEnded) and "pseudo_likelihood" not in event.record:
+            super()._say(event)  # with the cost, between measurements
+        elif isinstance(event, EpochEnded):
             sys.stdout.write(
                 f"[{type(self).__name__}] Iteration {event.record['epoch']}, "
                 f"pseudo-likelihood = {event.record['pseudo_likelihood']:.2f}, time = {event.seconds:.2f}s\n"

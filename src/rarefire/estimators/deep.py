@@ -41,8 +41,13 @@ from rarefire.types import Tensors, tensor_of
 from rarefire.units import Gaussian, Units
 
 _TUNINGS = ("mean", "sample", "up-down")
+#: What is of the fine-tuning alone; machines have their own ``eval_every`` and ``precision``.
+_TUNING = ("early_stopping", "eval_every", "precision")
 #: What arguments are where they have no meaning.
-_FREE: dict[str, Any] = {"early_stopping": False, "gibbs_steps": 1, "redraw": True, "init": "random"}
+_FREE: dict[str, Any] = {
+    **{"early_stopping": False, "eval_every": 1, "precision": "full"},
+    **{"gibbs_steps": 1, "redraw": True, "init": "random"},
+}
 
 
 class DeepBeliefNetwork(_BaseComposition, StochasticLearner):
@@ -95,13 +100,8 @@ class DeepBeliefNetwork(_BaseComposition, StochasticLearner):
         Above 0, one line an epoch on standard output, of the machines too.
     device : str
         "auto" (a GPU where there is one), "cpu", "cuda", ...
-    eval_every : int
-        Epochs from one measurement of held-out cost and activity to the next, which is what early stopping counts; the
-        last epoch has one in any case.
-    precision : {"full", "bfloat16"}
-        Of the matrix products of training. "bfloat16" rounds the factors of float32 products to 8 bits and sums in
-        float32: several times faster on processors with units for it, and without effect on others. (On a GPU the
-        factors are those of TF32.) Measuring and what is done with the fitted model stay full.
+    eval_every, precision : int, {"full", "bfloat16"}
+        Of the fine-tuning, as :class:`BernoulliRBM` has them; those of the machines are theirs.
     checkpoint_dir : str or None
         Run directory that ``fit`` writes; the machines are in its folder ``layers``.
 
@@ -497,7 +497,7 @@ class DeepBeliefNetwork(_BaseComposition, StochasticLearner):
         if self.fine_tune == "up-down" and not isinstance(self.parts()["weight_decay_"], NoPenalty):
             raise InputError(f"fine_tune='up-down' takes no decay, but weight_decay={self.weight_decay!r}; unset it")
         for name, idle, meaning in (
-            ("early_stopping", self.fine_tune is None, "belongs to fine-tuning, and fine_tune is None"),
+            *((name, self.fine_tune is None, "belongs to fine-tuning, and fine_tune is None") for name in _TUNING),
             ("gibbs_steps", self.fine_tune != "up-down", "belongs to fine_tune='up-down'"),
             ("redraw", self.hand_over == "mean", "belongs to hand_over='sample'"),
             ("init", len(names) == 1, "is for machines above the first, and there is one"),

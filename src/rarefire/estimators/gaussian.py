@@ -99,7 +99,7 @@ class GaussianRBM(RestrictedBoltzmannMachine):
     precision : {"full", "bfloat16"}
         Of the matrix products of training. "bfloat16" rounds the factors of float32 products to 8 bits and sums in
         float32: several times faster on processors with units for it, and without effect on others. (On a GPU the
-        factors are those of TF32.) Measuring and what is done with the fitted model stay full.
+        factors are those of TF32.) Products with sparse rows, measuring and what is done with the model stay full.
     checkpoint_dir : str or None
         Run directory that ``fit`` writes, with checkpoints that :func:`rarefire.resume` goes on from.
 
@@ -267,7 +267,8 @@ class GaussianRBM(RestrictedBoltzmannMachine):
 
     def _advice(self, history: Sequence[dict[str, Any]]) -> str:
         # Before the first epoch is over half of the units are on: all weights and biases are near zero.
-        active = history[-1]["active_mean"] if history else self.n_components / 2
+        measured = [record["active_mean"] for record in history if "active_mean" in record]
+        active = measured[-1] if measured else self.n_components / 2
         rate = history[-1]["learning_rate"] if history else value_at(self.learning_rate, 0.0)
         if rate * max(active, 1) < STABLE:  # a rate that no unit stands leaves none active
             return (

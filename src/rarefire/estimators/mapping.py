@@ -13,6 +13,8 @@ from rarefire.types import Visible, rows_tensor
 
 #: Rows that are encoded at a time, and values of them: few enough that a processor's caches hold what is made of them.
 CACHED_ROWS, CACHED_VALUES = 2048, 2**20
+#: Rows of many columns that are encoded at a time nevertheless, since all weights are read for them.
+FEW_ROWS = 256
 #: Values that a layer has at most in measuring.
 MEASURED_VALUES = 2**19
 
@@ -38,7 +40,7 @@ def mapped(
     sparse = encodes and isinstance(rows, Source) and rows.sparse
     size = CACHED_ROWS if sparse else batch_rows(n_columns)
     if encodes and not sparse and model.device.type == "cpu":
-        size = max(1, min(CACHED_ROWS, CACHED_VALUES // n_columns))
+        size = min(CACHED_ROWS, max(CACHED_VALUES // n_columns, min(FEW_ROWS, size)))
     for start in range(0, n_rows, size):
         chunk = slice(start, min(start + size, n_rows))
         if isinstance(rows, torch.Tensor):

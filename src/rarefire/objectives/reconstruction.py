@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from rarefire.data.batch import Batch
-from rarefire.errors import InputError
 from rarefire.losses import ReconstructionLoss
 from rarefire.models.autoencoder import Autoencoder
 from rarefire.objectives import Objective
@@ -64,10 +63,6 @@ class Reconstruction(Objective):
         n = batch.n
         sampled, size = self.zeros is not None, batch.rows_of_part(len(model.encoder_bias))
         size = min(size, BLOCK) if sampled else size
-        if sampled and batch.ranks.size > 1:
-            raise InputError(
-                "reconstruction_sampling draws columns in one process, and there are several; start one, or unset it"
-            )
         if batch.sparse or sampled:
             model = model.for_sparse_rows()
         averages = Averages(self.penalty.averaging, state, batch.ranks)

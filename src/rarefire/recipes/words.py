@@ -327,8 +327,8 @@ def course(trained: Sequence[Trained]) -> Figure:
     """Share of zeros against held-out cost, an epoch a point, for one fit of each kind."""
     figure, axes = plots.one_chart(6.4, 3.8)
     for one, kind, colour in zip(trained, KINDS, (plots.VERMILION, plots.BLUE, plots.GREEN, "0.5"), strict=True):
-        zeros = [record["zeros"] for record in one.history]
-        costs = [record["validation_cost"] for record in one.history]
+        measured = [record for record in one.history if "validation_cost" in record]
+        zeros, costs = ([record[key] for record in measured] for key in ("zeros", "validation_cost"))
         axes.plot(zeros, costs, color=colour, linewidth=1, label=kind)
         axes.plot(zeros[-1], costs[-1], "o", color=colour)
     axes.set_xlabel("share of zeros among held-out codes; the dot is the end")

@@ -1,0 +1,35 @@
+"""What is refused before a fit begins, for the rows that it is given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rarefire.data.source import Source
+from rarefire.errors import InputError
+from rarefire.parallel import ranks
+
+
+def check_rows(estimator: Any, source: Source) -> None:
+    """See that arguments mean something for these rows, and for as many processes.
+
+    Raises
+    ------
+    InputError
+        If products of float64 rows, which always are full, are to be rounded; or if columns are to be sampled, which
+        one process draws, and there are several.
+    """
+    for name, part in [
+        ("", estimator),
+        *((f" of {name}", machine) for name, machine in getattr(estimator, "named", [])),
+    ]:
+        if part.precision != "full" and source.dtype == np.float64:
+            raise InputError(
+                f"precision={part.precision!r}{name} is for float32 rows, and these are float64; give them as float32 "
+                "(X.astype('float32'), or a .npy file of float32), or leave it at 'full'"
+            )
+    if ranks().size > 1 and getattr(estimator, "reconstruction_sampling", None) is not None:
+        raise InputError(
+            "reconstruction_sampling draws columns in one process, and there are several; start one, or unset it"
+        )
