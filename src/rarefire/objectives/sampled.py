@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from jaxtyping import Float, Int
@@ -18,6 +19,9 @@ from rarefire.types import Columns, Hidden, Scalar, Visible, dense
 #: Rows that share the columns drawn. More rows have more columns with a value among them, which all are worked on;
 #: fewer make less of a column that was fetched.
 BLOCK = 100
+#: Values of a reconstruction that are worked on at a time: what is made of them on the way is soon used again, and no
+#: block of memory is so large that the C library asks the system for it anew each time.
+BLOCK_VALUES = 2**19
 
 
 @dataclass(frozen=True)
@@ -73,9 +77,7 @@ class Outputs:
         """The cost of all rows together, from their codes, over n, and its derivatives by h, D and c."""
         weights, biases = model.decoder_at(self.columns)
         if self.columns is None or self.singles is None:
-            values, delta = loss.evaluate(self.x, torch.addmm(biases, h, weights), model.output)
-            delta = delta / n
-            return values.sum() / n, delta @ weights.T, h.T @ delta, delta.sum(dim=0)
+            return self._of_all_columns(loss, model, h, n)
         several = self.x.shape[1]
         compared, alone = slice(several + self.n_drawn), slice(len(biases) - len(self.singles.rows), None)
         z = torch.addmm(biases[compared], h, weights[:, compared])
@@ -97,6 +99,19 @@ class Outputs:
         of_biases[alone] += delta_alone
         value = (values.sum() + self.weight * zeros.sum() + more) / n
         return value, back, Columns(self.columns, of_weights), Columns(self.columns, of_biases)
+
+    def _of_all_columns(
+        self, loss: ReconstructionLoss, model: Autoencoder, h: Hidden, n: int
+    ) -> tuple[Scalar, Hidden, Tensor, Tensor]:
+        parts = []
+        size = max(1, BLOCK_VALUES // self.x.shape[1])
+        for x, codes in zip(self.x.split(size), h.split(size), strict=True):
+            values, delta = loss.evaluate(x, model.output_input(codes), model.output)
+            delta = delta / n
+            parts.append((values.sum(), delta @ model.decoder.T, codes.T @ delta, delta.sum(dim=0)))
+        costs, back, *gradients = zip(*parts, strict=True)
+        of_weights, of_biases = (reduce(torch.add, pieces) for pieces in gradients)
+        return reduce(torch.add, costs) / n, torch.cat(back), of_weights, of_biases
 
 
 def outputs_of(rows: Visible, zeros: float | None, generator: Generator) -> Outputs:
