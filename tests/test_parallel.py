@@ -262,8 +262,9 @@ def test_ctrl_c_of_one_process_stops_all_and_the_repeat_has_the_same_bits(rank, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
-def test_runs_of_autoencoders_go_on_on_another_number(solver, ended, finished, tmp_path):
+# A hundred iterations of L-BFGS, which divide by differences of gradients, make more of the order of summation.
+@pytest.mark.parametrize(("solver", "tolerance"), [("adam", 1e-10), ("lbfgs", 1e-4)], ids=["adam", "lbfgs"])
+def test_runs_of_autoencoders_go_on_on_another_number(solver, tolerance, ended, finished, tmp_path):
     np.save(tmp_path / "rows.npy", np.tile(program_ranks.ROWS, (20, 1)))
     words = ["fit", "rows.npy", "--quiet"]
     for argument in ("n_components=8", f"solver={solver}", "max_iter=100", "output=Sigmoid"):
@@ -279,7 +280,7 @@ def test_runs_of_autoencoders_go_on_on_another_number(solver, ended, finished, t
     one, other = rf.load(tmp_path / "alone"), rf.load(run)
     assert one.n_iter_ == other.n_iter_ == 100
     for name in one.parameter_names:
-        np.testing.assert_allclose(getattr(other, name), getattr(one, name), rtol=0, atol=1e-6)
+        np.testing.assert_allclose(getattr(other, name), getattr(one, name), rtol=0, atol=tolerance)
 
 
 @pytest.mark.slow
