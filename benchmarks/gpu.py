@@ -5,31 +5,19 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from boltzmann import HIDDEN, RATE, VISIBLE, binary_rows, five_products
 from sklearn import neural_network
-from timing import side_by_side, times, told
+from timing import ceilings, side_by_side, times, told, waited_for
 
 import rarefire as rf
 
 BATCHES = (10, 100, 1000, 10_000)
 #: Epochs of a fit, whose time is shared out among them: rows are sent, and the update is recorded, once in a fit.
 EPOCHS = 5
-
-
-def waited_for(do: Callable[[], Any], device: torch.device) -> Callable[[], None]:
-    """With the time that the device takes to end what it was told to do."""
-
-    def wait() -> None:
-        do()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
-    return wait
 
 
 def fits(size: int, n: int, repeats: int, device: torch.device) -> dict[str, Any]:
@@ -61,21 +49,6 @@ def fits(size: int, n: int, repeats: int, device: torch.device) -> dict[str, Any
         },
         repeats,
     )
-
-
-def ceilings(n: int, device: torch.device) -> dict[str, float]:
-    """What square matrix products of n rows reach on the device, in GFLOP a second: the best of several."""
-    found = {}
-    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-        a = torch.randn(n, n, device=device).to(dtype)
-        multiply = waited_for(lambda a=a: a @ a, device)
-        best = float("inf")
-        for _ in range(10):
-            began = time.perf_counter()
-            multiply()
-            best = min(best, time.perf_counter() - began)
-        found[name] = 2 * n**3 / best / 1e9
-    return found
 
 
 def measure(quick: bool = False) -> dict[str, Any]:

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from begun import begun
 from memory import apart, grown
 
 import rarefire as rf
 from rarefire.data.batch import Batch
 from rarefire.data.source import ArraySource, Description
 from rarefire.estimators.splitting import Split
-from rarefire.random import Generator
 
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "figures" / "growth.png"
 #: What grows, to which values; the others stay as they are in ``FIXED``.
@@ -46,20 +45,18 @@ def point(family: str, quantity: str, value: int, least: float) -> dict[str, flo
     size = {**FIXED, quantity: value}
     n_rows = value if quantity == "rows" else 2 * size["batch"]
     X = np.random.default_rng(0).random((n_rows, size["features"]), dtype=np.float32)
-    source, device = ArraySource(X, Description("growth")), torch.device("cpu")
+    source = ArraySource(X, Description("growth"))
     learner(family, 10, 10).fit(X[:20, :10])
     estimator = learner(family, size["components"], size["batch"])
     everything = Split(np.arange(n_rows), np.arange(0))
     _, memory = grown(lambda: estimator.fit_source(source, everything, seed=0))
-    trainer = estimator._trainer(source, None, 0, device, 1, [])
-    state = estimator._start(source, 0, torch.float32, device, trainer.solver, carry=False)
-    generator = Generator(0, "sample", device=device)
+    trainer, state, generator = begun(estimator, source, [])
 
     def work() -> None:
         if quantity == "rows":
             estimator.fit_source(source, everything, seed=0)
         else:
-            trainer.update(state, Batch(source, np.arange(size["batch"]), device), generator, 0.0)
+            trainer.update(state, Batch(source, np.arange(size["batch"])), generator, 0.0)
 
     seconds: list[float] = []
     while len(seconds) < 4 or sum(seconds) < least:

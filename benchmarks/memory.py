@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-def status(key: str) -> float:
-    """A size that the system keeps of this process, in MB."""
-    path = Path("/proc/self/status")
+def status(key: str, process: int | str = "self") -> float:
+    """A size that the system keeps of a process, in MB; NaN where it does not."""
+    path = Path(f"/proc/{process}/status")
     found = re.search(rf"{key}:\s+(\d+) kB", path.read_text()) if path.is_file() else None
     return int(found[1]) / 1024 if found else float("nan")
 

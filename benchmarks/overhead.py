@@ -13,6 +13,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from begun import begun
 from timing import side_by_side, told
 from torch.profiler import ProfilerActivity, profile, record_function
 
@@ -44,13 +45,10 @@ class Bench:
             else rf.SparseAutoencoder(HIDDEN, solver="adam", batch_size=size, max_iter=1, random_state=0)
         )
         X = (np.random.default_rng(0).random((n_rows, VISIBLE)) < 0.2).astype(np.float32)
-        self.source, device = ArraySource(X, Description("overhead")), torch.device("cpu")
+        self.source = ArraySource(X, Description("overhead"))
         self.history: list[Any] = []
-        self.trainer = replace(
-            self.learner._trainer(self.source, None, 0, device, 1, self.history), evaluate=lambda model, epoch: {}
-        )
-        self.state = self.learner._start(self.source, 0, torch.float32, device, self.trainer.solver, carry=False)
-        self.generator = Generator(0, "sample", device=device)
+        trainer, self.state, self.generator = begun(self.learner, self.source, self.history)
+        self.trainer = replace(trainer, evaluate=lambda model, epoch: {})
         self.batches = [Batch.of(rows) for rows in torch.from_numpy(X).split(size)]
 
     def bare(self) -> None:

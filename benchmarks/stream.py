@@ -20,6 +20,7 @@ from unittest import mock
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from memory import status
 from sklearn.datasets import load_digits
 from sklearn.neural_network import BernoulliRBM
 from timing import side_by_side, times, told
@@ -27,6 +28,7 @@ from timing import side_by_side, times, told
 import rarefire as rf
 from rarefire.data import mapped
 from rarefire.data.arrays import load_npy
+from rarefire.data.saving import save_npy
 from rarefire.data.source import ArraySource, Description, Source
 from rarefire.errors import Interrupted
 from rarefire.estimators.splitting import Split
@@ -53,10 +55,8 @@ def written(path: Path, n_bytes: int, dtype: Any = np.float32) -> Path:
     n_rows = n_bytes // (COLUMNS * np.dtype(dtype).itemsize)
     some = (np.random.default_rng(0).random((10_000, COLUMNS)) < 0.2).astype(dtype)
     with path.open("wb") as file:
-        header = {"descr": np.lib.format.dtype_to_descr(some.dtype), "fortran_order": False, "shape": (n_rows, COLUMNS)}
-        np.lib.format.write_array_header_1_0(file, header)
-        for start in range(0, n_rows, len(some)):
-            file.write(some[: n_rows - start].data)
+        batches = (some[: n_rows - start] for start in range(0, n_rows, len(some)))
+        save_npy(file, batches, (n_rows, COLUMNS), some.dtype)
     return path
 
 
@@ -169,9 +169,9 @@ def transform(n_rows: int, repeats: int) -> dict[str, Any]:
     return {"rows": n_rows, "seconds": seconds, "beyond": beyond}
 
 
-def added_memory(do: Callable[[], Any]) -> int:
+def added_memory(do: Callable[[], Any]) -> float:
     """Bytes of anonymous memory that this process has more at the most while it does something."""
-    before, largest, done = anonymous(), 0, threading.Event()
+    before, largest, done = anonymous(), 0.0, threading.Event()
 
     def watch() -> None:
         nonlocal largest
@@ -186,10 +186,9 @@ def added_memory(do: Callable[[], Any]) -> int:
     return largest - before
 
 
-def anonymous(process: int | str = "self") -> int:
+def anonymous(process: int | str = "self") -> float:
     """Bytes of a process's memory that are no pages of files."""
-    status = Path(f"/proc/{process}/status").read_text()
-    return int(status.split("RssAnon:")[1].split()[0]) * 1024
+    return status("RssAnon", process) * MIB
 
 
 # The command line ---------------------------------------------------------------------------------------------
@@ -237,9 +236,9 @@ def peak(*words: Any, group: Path | None = None) -> dict[str, float]:
     began = time.perf_counter()
     command = [sys.executable, "-m", "rarefire", *map(str, words)]
     process = subprocess.Popen(command, preexec_fn=join, stdout=subprocess.DEVNULL)
-    largest = 0
+    largest = 0.0
     while process.poll() is None:
-        with contextlib.suppress(OSError, IndexError):  # it ends
+        with contextlib.suppress(OSError):  # it ends
             largest = max(largest, anonymous(process.pid))
         time.sleep(0.02)
     if process.returncode:

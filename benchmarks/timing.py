@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
+
 
 def side_by_side(what: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, dict[str, float]]:
     """Seconds that each takes: median, lowest and highest of several turns, after one that is not counted."""
@@ -35,3 +37,29 @@ def told(seconds: Mapping[str, float]) -> str:
 def times(slow: Mapping[str, float], fast: Mapping[str, float]) -> str:
     """How many times faster the second is, by the medians."""
     return f"{slow['median'] / fast['median']:.2f}×"
+
+
+def waited_for(do: Callable[[], Any], device: torch.device) -> Callable[[], None]:
+    """With the time that the device takes to end what it was told to do."""
+
+    def wait() -> None:
+        do()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    return wait
+
+
+def ceilings(n: int, device: torch.device) -> dict[str, float]:
+    """What square matrix products of n rows reach on a device, in GFLOP a second: the best of several."""
+    found = {}
+    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        a = torch.randn(n, n, device=device).to(dtype)
+        multiply = waited_for(lambda a=a: a @ a, device)
+        best = float("inf")
+        for _ in range(10):
+            began = time.perf_counter()
+            multiply()
+            best = min(best, time.perf_counter() - began)
+        found[name] = 2 * n**3 / best / 1e9
+    return found

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-import torch
+from begun import begun
 from memory import apart, grown
 from timing import side_by_side, times, told
 
@@ -67,15 +67,10 @@ def updates(X: sp.csr_array, n_components: int, batch_size: int, repeats: int) -
     """Seconds of one update by Adam, with the reading of its rows, by what the rows are."""
 
     def arm(rows: Any, *, sampled: bool = False) -> Callable[[], Any]:
-        estimator, device = autoencoder(n_components, batch_size, sampled=sampled), torch.device("cpu")
         source = ArraySource(rows, Description("words"))
-        trainer = estimator._trainer(source, None, 0, device, 1, [])
-        state = estimator._start(source, 0, torch.float32, device, trainer.solver, carry=False)
-        if estimator._by_columns(source):
-            state.lay_out()
-        generator = Generator(0, "sample", device=device)
+        trainer, state, generator = begun(autoencoder(n_components, batch_size, sampled=sampled), source, [])
         parts = itertools.cycle(Generator(0, "order").permutation(X.shape[0]).reshape(-1, batch_size))
-        return lambda: trainer.update(state, Batch(source, next(parts), device), generator, 0.0)
+        return lambda: trainer.update(state, Batch(source, next(parts)), generator, 0.0)
 
     dense = arm(X.astype(bool).toarray())
     return side_by_side({"dense": dense, "sparse": arm(X), "sampled": arm(X, sampled=True)}, repeats)

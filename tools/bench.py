@@ -11,7 +11,6 @@ import importlib
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import torch
 from sections import read_sections, stamp, table, write_sections
+from timing import ceilings
 
 from rarefire.estimators.keeping import versions
 
@@ -35,20 +35,6 @@ def processor() -> str:
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown processor")
 
 
-def ceilings() -> dict[str, float]:
-    """What square matrix products reach here, in GFLOP a second: the best of several."""
-    found = {}
-    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-        a = torch.randn(2048, 2048).to(dtype)
-        best = float("inf")
-        for _ in range(10):
-            began = time.perf_counter()
-            a @ a
-            best = min(best, time.perf_counter() - began)
-        found[name] = 2 * 2048**3 / best / 1e9
-    return found
-
-
 def main(words: Sequence[str]) -> None:
     """Measure what is wanted, or everything, and write the page and the figures."""
     quick = "--quick" in words
@@ -60,7 +46,11 @@ def main(words: Sequence[str]) -> None:
     for name in wanted:
         command = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), *(["--quick"] if quick else [])]
         found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-        machine = {"processor": processor(), "threads": torch.get_num_threads(), "gflops": ceilings()}
+        machine = {
+            "processor": processor(),
+            "threads": torch.get_num_threads(),
+            "gflops": ceilings(2048, torch.device("cpu")),
+        }
         title, rows, said = importlib.import_module(name).tell(found)
         reached = ", ".join(f"{value:,.0f} GFLOP/s in {kind}" for kind, value in machine["gflops"].items())
         written[name] = [

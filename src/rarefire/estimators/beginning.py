@@ -20,10 +20,8 @@ def check_rows(estimator: Any, source: Source) -> None:
         If products of float64 rows, which always are full, are to be rounded; or if columns are to be sampled, which
         one process draws, and there are several.
     """
-    for name, part in [
-        ("", estimator),
-        *((f" of {name}", machine) for name, machine in getattr(estimator, "named", [])),
-    ]:
+    parts = {f" of {name}": machine for name, machine in getattr(estimator, "named", [])}
+    for name, part in {"": estimator, **parts}.items():
         if part.precision != "full" and source.dtype == np.float64:
             raise InputError(
                 f"precision={part.precision!r}{name} is for float32 rows, and these are float64; give them as float32 "

@@ -45,8 +45,12 @@ _TUNINGS = ("mean", "sample", "up-down")
 _TUNING = ("early_stopping", "eval_every", "precision")
 #: What arguments are where they have no meaning.
 _FREE: dict[str, Any] = {
-    **{"early_stopping": False, "eval_every": 1, "precision": "full"},
-    **{"gibbs_steps": 1, "redraw": True, "init": "random"},
+    "early_stopping": False,
+    "eval_every": 1,
+    "precision": "full",
+    "gibbs_steps": 1,
+    "redraw": True,
+    "init": "random",
 }
 
 

@@ -104,10 +104,8 @@ class Autoencoder:
         """Dᵀ h + c."""
         return torch.addmm(self.decoder_bias, h, self.decoder)
 
-    def decoder_at(self, columns: Int[Tensor, " n"] | None) -> tuple[Float[Tensor, "hidden n"], Float[Tensor, " n"]]:
-        """D and c of these columns; None is all."""
-        if columns is None:
-            return self.decoder, self.decoder_bias
+    def decoder_at(self, columns: Int[Tensor, " n"]) -> tuple[Float[Tensor, "hidden n"], Float[Tensor, " n"]]:
+        """D and c of these columns."""
         return self.decoder.T.index_select(0, columns).T, self.decoder_bias[columns]
 
     def for_sparse_rows(self) -> Autoencoder:

@@ -111,8 +111,8 @@ class ContrastiveDivergence(Objective):
         statistic, chain_statistic = model.visible.statistic(data), model.visible.statistic(v)
         outer = Outer(((negative, chain_statistic, 1 / m), (positive, statistic, -1 / n)))
         # Where nothing but a step awaits the weight gradient, it is multiplied out into the weights.
-        plain = batch.ranks.size == 1 and model.log_variance is None and self.centring is None
-        plain = plain and isinstance(self.weight_decay, NoPenalty)
+        alone = batch.ranks.size == 1 and isinstance(self.weight_decay, NoPenalty)
+        plain = alone and model.log_variance is None and self.centring is None
         # Sums are subtracted before they are divided: for binary rows they are exact, even in float32.
         sums = {
             "hidden_bias": (negative.sum(dim=0) * (n / m) - positive.sum(dim=0)) / n,

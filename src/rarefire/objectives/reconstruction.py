@@ -72,7 +72,7 @@ class Reconstruction(Objective):
             drawn = generator.state()
             for x in batch.parts(size, sparse=sampled):
                 kept, _ = self._draw(model, x, generator)
-                if sampled:
+                if sampled and (self.dropout or self.input_dropout):  # which are drawn in turn with the columns
                     outputs_of(x, self.zeros, generator)
                 self.penalty.evaluate(model.look(_thinned(x, kept), average=averages.collect, n_batch=n))
                 averages.rewind()
@@ -129,10 +129,8 @@ class Reconstruction(Objective):
         strength = self.weight_decay.shrinkage
         shrinkage = dict.fromkeys({"encoder_weight", decoder}, strength) if strength else {}
         columns = {name: Columns.total(parts) for name, parts in loose.items()}
-        return Loss(grads, terms, sum(terms.values(), torch.zeros_like(cost)), shrinkage, columns), {
-            **state,
-            **averages.after,
-        }
+        value = sum(terms.values(), torch.zeros_like(cost))
+        return Loss(grads, terms, value, shrinkage, columns), {**state, **averages.after}
 
     def _draw(self, model: Autoencoder, x: Visible, generator: Generator) -> tuple[Tensor | None, Tensor | None]:
         """What inputs and codes are multiplied by: 0 where dropped, 1/(1 − rate) where kept; None without dropout."""

@@ -75,9 +75,9 @@ class Outputs:
         self, loss: ReconstructionLoss, model: Autoencoder, h: Hidden, n: int
     ) -> tuple[Scalar, Hidden, Tensor | Columns, Tensor | Columns]:
         """The cost of all rows together, from their codes, over n, and its derivatives by h, D and c."""
-        weights, biases = model.decoder_at(self.columns)
         if self.columns is None or self.singles is None:
             return self._of_all_columns(loss, model, h, n)
+        weights, biases = model.decoder_at(self.columns)
         several = self.x.shape[1]
         compared, alone = slice(several + self.n_drawn), slice(len(biases) - len(self.singles.rows), None)
         z = torch.addmm(biases[compared], h, weights[:, compared])
