@@ -97,7 +97,7 @@ def shares(family: str, size: int, n_rows: int) -> dict[str, float]:
     bench = Bench(family, size, n_rows)
     bench.trained()
     with ExitStack() as stack:
-        named(stack, Generator, "uniform", "random numbers")
+        named(stack, Generator, "bernoulli", "random numbers")
         named(stack, Batch, "_read", "reading rows")
         for solver in (SGD, Adam):
             named(stack, solver, "step", "step")

@@ -63,6 +63,9 @@ class Anything(Generator):
     def uniform(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
         return torch.randint(0, 2**24, tuple(shape), device=self.device).to(dtype)
 
+    def bernoulli(self, p: torch.Tensor) -> torch.Tensor:
+        return self.uniform(p.shape, p.dtype).lt_(p)
+
     def normal(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
         return torch.randn(tuple(shape), device=self.device, dtype=torch.float64).to(dtype)
 

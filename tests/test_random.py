@@ -36,6 +36,45 @@ def test_draws_are_the_same_in_both_types():
     assert torch.equal(Generator(5, "a").bernoulli(p).double(), Generator(5, "a").bernoulli(p.double()))
 
 
+def test_bernoulli_draws_compare_with_each_number_of_24_bits_once(monkeypatch):
+    """Of all bits that a row and an entry can have, P(1) is p rounded up to a multiple of 2**-24."""
+    generator = Generator(0, "test")
+    own = np.tile(np.arange(2**16, dtype=np.uint16), (2**8, 1)).view(np.uint64)
+    words = np.hstack([own, np.arange(2**8, dtype=np.uint64)[:, None]])
+    monkeypatch.setattr(generator, "_words", lambda n_rows, n: words)
+    for dtype in (torch.float32, torch.float64):
+        for k in (0, 1, 255, 256, 257, 2**23, 2**24 - 1, 2**24):
+            p = torch.full((2**8, 2**16), k / 2**24, dtype=dtype)
+            assert generator.bernoulli(p).sum(dtype=torch.float64) == k
+
+
+@pytest.mark.parametrize("shape", [(7,), (7, 1), (7, 4), (7, 5), (7, 2, 3), (7, 0)])
+def test_rows_are_drawn_together_or_one_after_the_other(shape):
+    p = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    one, other = Generator(4, "test"), Generator(4, "test")
+    drawn = one.bernoulli(p)
+    assert drawn.shape == p.shape
+    assert torch.equal(drawn, torch.cat([other.bernoulli(part) for part in (p[:3], p[3:3], p[3:4], p[4:])]))
+    assert one.state() == other.state()
+
+
+@pytest.mark.parametrize("p", [2.0**-20, 1e-5, 0.3, 1 - 2.0**-18])
+def test_bernoulli_draws_have_their_probability_and_do_not_depend_on_each_other(p):
+    """Among 500,000 rows of 500 entries, ones, and pairs of ones in a row or a column, are as many as should be."""
+    n, width = 500_000, 500
+    generator = Generator(2, "test")
+    drawn = [generator.bernoulli(torch.full((10_000, width), p)) for _ in range(n // 10_000)]
+    rows = torch.cat([some.sum(dim=1, dtype=torch.float64) for some in drawn]).numpy()
+    columns = torch.stack([some.sum(dim=0, dtype=torch.float64) for some in drawn]).sum(dim=0).numpy()
+    assert stats.binomtest(int(rows.sum()), width * n, p).pvalue > 1e-3
+    for counts, trials in ((rows, width), (columns, n)):
+        # A sum of independent binomial counts' squared deviations has this mean and variance.
+        m2 = trials * p * (1 - p)
+        m4 = m2 * (1 + 3 * (trials - 2) * p * (1 - p))
+        deviation = ((counts - trials * p) ** 2).sum() - len(counts) * m2
+        assert abs(deviation) < 4 * (len(counts) * (m4 - m2**2)) ** 0.5
+
+
 @pytest.mark.parametrize("p", [0.0, 1.0])
 def test_bernoulli_at_the_ends(p):
     assert (Generator(0, "test").bernoulli(torch.full((10_000,), p)) == p).all()
@@ -44,6 +83,7 @@ def test_bernoulli_at_the_ends(p):
 def test_state_is_json_and_restores_the_stream():
     generator = Generator(3, "test")
     generator.uniform((5,), torch.float32)
+    generator.bernoulli(torch.full((3,), 0.5))
     generator.permutation(10)
     state = json.loads(json.dumps(generator.state()))
     expected = generator.uniform((9,), torch.float32), generator.permutation(20), generator.normal((3,), torch.float32)
