@@ -130,9 +130,10 @@ def test_errors_of_reverse_runs_from_exact_samples():
     check_calibration(z_scores(down, exact))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("learnt", [False, True])
 def test_gaussian_machines_in_both_directions(learnt):
-    machines = [gaussian_machine(4, 5, seed, learnt=learnt) for seed in range(20)]
+    machines = [gaussian_machine(4, 5, seed, learnt=learnt) for seed in range(60)]
     exact = [gaussian_log_partition(m) for m in machines]
     estimates = [annealed(path_of(m), [100], 100, seed, n_sweeps=40)[0] for seed, m in enumerate(machines)]
     for scores in (z_scores(estimates, exact), z_scores([one.reverse for one in estimates], exact)):

@@ -126,6 +126,7 @@ def test_the_objective_of_lbfgs_never_rises_and_units_reach_their_target(dtype):
     np.testing.assert_allclose(estimator.transform(DIGITS[:500].astype(dtype)).mean(axis=0), 0.1, atol=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["adam", "sgd"])
 def test_minibatch_solvers_come_near_lbfgs(solver):
     X = DIGITS[:500]
@@ -277,6 +278,7 @@ def test_the_gradient_with_a_running_average_is_the_derivative_over_one_minus_it
     torch.testing.assert_close(pull * (1 - d), pre.grad)
 
 
+@pytest.mark.slow
 def test_a_running_average_lets_units_differ_between_the_rows_of_small_batches():
     # The mean over four rows must be noise where units fire on few of them; held to its target batch by batch, it
     # forces units to do the same on every row.
@@ -292,6 +294,7 @@ def test_a_running_average_lets_units_differ_between_the_rows_of_small_batches()
     assert estimator.running_mean_.shape == (25,)
 
 
+@pytest.mark.slow
 def test_eight_warm_fits_of_fifty_iterations_do_what_four_hundred_do():
     X = DIGITS[:200]
     whole = of_source(max_iter=400).fit(X).history_[-1]["objective"]

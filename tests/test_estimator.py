@@ -84,6 +84,7 @@ def test_weight_decay_shrinks_weights_and_not_biases():
     assert np.abs(decayed.intercept_visible_).max() > 0.2
 
 
+@pytest.mark.slow
 def test_a_penalty_moves_activity_to_its_target():
     arguments = {"n_components": 30, "n_iter": 30, "random_state": 0, "persistent": False}
     free = rf.BernoulliRBM(**arguments).fit(DIGITS)

@@ -28,6 +28,7 @@ def short(name, directory, *pairs):
     return place
 
 
+@pytest.mark.slow
 def test_lines_cut_short(tmp_path):
     place = short("lines", tmp_path / "run", ("repeats", 2), ("n_iter", 4), ("n_samples", 200))
     entries = {entry["name"]: entry for entry in place.metrics()}

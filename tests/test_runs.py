@@ -387,6 +387,7 @@ def lines(path):
     return directory
 
 
+@pytest.mark.slow
 def test_a_recipe_goes_on_in_either_arm(tmp_path):
     alone = lines(tmp_path / "alone")
     finish(alone)
@@ -400,6 +401,7 @@ def test_a_recipe_goes_on_in_either_arm(tmp_path):
         finish(stopped.arm("seed-1"))
 
 
+@pytest.mark.slow
 def test_a_recipe_that_was_killed_between_its_arms(tmp_path):
     alone = lines(tmp_path / "alone")
     finish(alone)

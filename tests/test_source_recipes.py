@@ -52,6 +52,7 @@ def finish(name, settings, directory, source=None):
     return {entry["name"]: entry for entry in run.metrics()}
 
 
+@pytest.mark.slow
 def test_patches_end_to_end(tmp_path):
     settings = [("repeats", 1), ("n_patches", 400), ("max_iter", 30), ("n_components", 6), ("check_gradient", True)]
     entries = finish("patches", settings, tmp_path / "run")
