@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from timing import side_by_side, told
+from timing import run, side_by_side, told
 
 import rarefire as rf
 from rarefire.activations import Sigmoid
@@ -216,4 +214,4 @@ def tell(found: dict[str, Any]) -> tuple[str, list[tuple[str, ...]], list[str]]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure("--quick" in sys.argv), indent=1))
+    run(measure)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from boltzmann import HIDDEN, RATE, VISIBLE, binary_rows, five_products
 from sklearn import neural_network
-from timing import ceilings, side_by_side, times, told, waited_for
+from timing import ceilings, run, side_by_side, times, told, waited_for
 
 import rarefire as rf
 
@@ -85,4 +83,4 @@ def tell(found: dict[str, Any]) -> tuple[str, list[tuple[str, ...]], list[str]]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure("--quick" in sys.argv), indent=1))
+    run(measure)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 from begun import begun
 from memory import apart, grown
+from timing import run
 
 import rarefire as rf
 from rarefire.data.batch import Batch
@@ -138,4 +137,4 @@ def tell(found: dict[str, Any]) -> tuple[str, list[tuple[str, ...]], list[str]]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure("--quick" in sys.argv), indent=1))
+    run(measure)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import tempfile
 from collections import defaultdict
 from contextlib import ExitStack
@@ -14,7 +12,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from begun import begun
-from timing import side_by_side, told
+from timing import run, side_by_side, told
 from torch.profiler import ProfilerActivity, profile, record_function
 
 import rarefire as rf
@@ -190,4 +188,4 @@ def tell(found: dict[str, Any]) -> tuple[str, list[tuple[str, ...]], list[str]]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure("--quick" in sys.argv), indent=1))
+    run(measure)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from typing import Any
 
-from timing import side_by_side, told
+from timing import run, side_by_side, told
 
 COMMANDS = {
     "python -c pass": ("-c", "pass"),
@@ -51,4 +50,4 @@ def tell(found: dict[str, Any]) -> tuple[str, list[tuple[str, ...]], list[str]]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure("--quick" in sys.argv), indent=1))
+    run(measure)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import mmap
 import os
 import shutil
@@ -23,7 +22,7 @@ from matplotlib.figure import Figure
 from memory import status
 from sklearn.datasets import load_digits
 from sklearn.neural_network import BernoulliRBM
-from timing import side_by_side, times, told
+from timing import run, side_by_side, times, told
 
 import rarefire as rf
 from rarefire.data import mapped
@@ -377,4 +376,4 @@ def mib(n_bytes: float) -> str:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure("--quick" in sys.argv), indent=1))
+    run(measure)

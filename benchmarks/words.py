@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 from begun import begun
 from memory import apart, grown
-from timing import side_by_side, times, told
+from timing import run, side_by_side, times, told
 
 import rarefire as rf
 from rarefire.activations import ReLU, Sigmoid
@@ -188,4 +186,4 @@ def tell(found: dict[str, Any]) -> tuple[str, list[tuple[str, ...]], list[str]]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure("--quick" in sys.argv), indent=1))
+    run(measure)

@@ -11,19 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 
 import rarefire as rf
-from rarefire import penalties, schedules
+from rarefire import activations, penalties, schedules
 from rarefire.cli import main
-from rarefire.data import batch
+from rarefire.data import batch, mapped
 from rarefire.errors import InputError, RunError
 from rarefire.parallel import ranks
 
 ROWS = np.random.default_rng(0).random((83, 12))
 BITS = (ROWS < 0.4).astype(np.float64)
+FEW = sp.csr_matrix(np.where(ROWS < 0.06, ROWS, 0))
 
 #: Batches of 20 of 83 rows end with one of 3; those of 41 with one of 1, of which some processes have none.
-EXACT: dict[str, tuple[Any, np.ndarray]] = {
+EXACT: dict[str, tuple[Any, Any]] = {
     "sgd": (
         rf.SparseAutoencoder(
             7,
@@ -64,6 +66,20 @@ EXACT: dict[str, tuple[Any, np.ndarray]] = {
             random_state=2,
         ),
         ROWS,
+    ),
+    "sparse": (
+        rf.SparseAutoencoder(
+            7,
+            activation=activations.ReLU(),
+            solver="adam",
+            batch_size=20,
+            max_iter=6,
+            penalty=penalties.L1Activity(0.01),
+            eval_every=4,
+            validation_fraction=0.2,
+            random_state=1,
+        ),
+        FEW,
     ),
     "biases": (
         rf.SparseAutoencoder(
@@ -107,6 +123,8 @@ EXACT: dict[str, tuple[Any, np.ndarray]] = {
             centring=0.02,
             averaging=0.5,
             penalty=penalties.TargetMeanOfBiases(0.1),
+            eval_every=4,
+            validation_fraction=0.2,
             random_state=1,
         ),
         BITS,
@@ -161,7 +179,7 @@ def fitted(name: str) -> dict[str, np.ndarray]:
     estimator.fit(rows)
     arrays = {attribute: getattr(estimator, attribute) for attribute in estimator.parameter_names}
     arrays |= {name: getattr(estimator, name) for name in estimator.state_names if hasattr(estimator, name)}
-    records = [[float(value) for value in record.values()] for record in estimator.history_]
+    records = [float(value) for record in estimator.history_ for value in record.values()]
     return {**arrays, "history": np.array(records)}
 
 
@@ -181,6 +199,19 @@ def parts(folder: str) -> None:
     batch.PART_VALUES = 9 * ROWS.shape[1]
     for name, estimator in IN_PARTS.items():
         np.savez(Path(folder) / f"{name}-{ranks().rank}.npz", encoder_weight_=estimator.fit(ROWS).encoder_weight_)
+
+
+def blocked(path: str | Path) -> np.ndarray:
+    """Weights of a fit on a file whose rows are mixed in blocks of nine."""
+    mapped.BLOCK_BYTES, mapped.MIXED_BLOCKS = 9 * ROWS[0].nbytes, 2
+    rows = np.load(path, mmap_mode="r")
+    assert mapped.block_rows(rows) == 9
+    return rf.SparseAutoencoder(7, solver="adam", batch_size=10, max_iter=4, random_state=1).fit(rows).components_
+
+
+def blocks(folder: str) -> None:
+    """A fit on a file."""
+    np.save(Path(folder) / f"{ranks().rank}.npy", blocked(Path(folder) / "rows.npy"))
 
 
 def misuse(folder: str) -> None:
@@ -225,6 +256,5 @@ def astray(folder: str, *words: str) -> None:
 
 
 if __name__ == "__main__":
-    {"fits": fits, "parts": parts, "misuse": misuse, "command_line": command_line, "astray": astray}[sys.argv[1]](
-        *sys.argv[2:]
-    )
+    programs = (fits, parts, blocks, misuse, command_line, astray)
+    {program.__name__: program for program in programs}[sys.argv[1]](*sys.argv[2:])

@@ -173,7 +173,7 @@ def test_played_updates_give_the_bits_of_updates_step_by_step(cls, options, grap
     options = {"n_components": 5, "batch_size": 10, "n_iter": 4, "learning_rate": 0.05, **options}
     played = fitted(cls(**options))
     # Of ten whole batches in each of four epochs every third is watched; the first of either kind is no graph yet.
-    expected = [4 * 6 - 1, 4 * 4 - 1] if options["batch_size"] == 10 else [4 - 1]
+    expected = [4 * 7 - 1, 4 * 3 - 1] if options["batch_size"] == 10 else [4 - 1]
     assert [graph.played for graph in graphs] == expected
     monkeypatch.setenv("RAREFIRE_GRAPH", "0")
     same(played, fitted(cls(**options)))
@@ -184,7 +184,7 @@ def test_a_graph_is_recorded_anew_when_the_settings_change(graphs, monkeypatch):
     options = {"n_components": 5, "batch_size": 10, "n_iter": 4}
     schedules = {"learning_rate": Linear(0.1, 0.0, when=0.5), "momentum": Switch(0.0, 0.5, when=0.5)}
     played = fitted(rf.BernoulliRBM(**options, **schedules))
-    assert [graph.played for graph in graphs] == [2 * 6 - 1, 2 * 4 - 1, 6 - 1, 4 - 1, 6 - 1, 4 - 1]
+    assert [graph.played for graph in graphs] == [2 * 7 - 1, 2 * 3 - 1, 7 - 1, 3 - 1, 7 - 1, 3 - 1]
     monkeypatch.setenv("RAREFIRE_GRAPH", "0")
     same(played, fitted(rf.BernoulliRBM(**options, **schedules)))
 

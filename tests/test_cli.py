@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -48,10 +49,8 @@ FILES = {
     "metrics.json",
     "report.html",
     "figures",
-    "figures/activity.png",
-    "figures/cost.png",
-    "figures/features.png",
     "figures/captions.json",
+    *(f"figures/{name}.{kind}" for name in ("activity", "cost", "features") for kind in ("png", "svg")),
 }
 
 
@@ -124,7 +123,7 @@ def check_run(run, contents):
     family = spec["estimator"]["class"].rpartition(".")[2]
     # A machine has one matrix, so that its optimal inputs are its features; and only images can be drawn.
     drawn = family == "SparseAutoencoder" and spec["data"]["kind"] == "image"
-    assert set(held) == FILES | ({"figures/optimal_inputs.png"} if drawn else set())
+    assert set(held) == FILES | ({f"figures/optimal_inputs.{kind}" for kind in ("png", "svg")} if drawn else set())
     assert {"cost", "cv_cost", "active_mean", "dead_units"} <= {entry["name"] for entry in metrics}
     assert all(np.isfinite(entry["value"]) for entry in metrics)
     records = [json.loads(line) for line in held["history.jsonl"].splitlines()]
@@ -137,6 +136,8 @@ def check_run(run, contents):
         if name.endswith(".png"):
             with Image.open(run / name) as image:
                 image.verify()
+        elif name.endswith(".svg"):
+            assert ElementTree.fromstring(held[name]).tag == "{http://www.w3.org/2000/svg}svg"
     assert held["report.html"].lower().startswith(b"<!doctype html>")
 
 

@@ -16,6 +16,7 @@ from rarefire.objectives.reconstruction import Reconstruction
 from rarefire.penalties import L2, MeanActivity, NoPenalty
 from rarefire.random import Generator
 from rarefire.schedules import Switch, value_at
+from rarefire.solvers.adam import Adam
 from rarefire.solvers.sgd import SGD
 from rarefire.types import FEW_ROWS, Loss, Outer
 
@@ -241,3 +242,16 @@ def test_a_step_along_factors_is_that_along_their_product(n, momentum):
         u = value_at(momentum, progress) * u + gradient
         w -= 0.1 * u
     np.testing.assert_allclose(parameters["w"], w, rtol=1e-12)
+
+
+def test_adam_steps_along_factors_too():
+    rng = np.random.default_rng(0)
+    a, b = (torch.from_numpy(rng.normal(size=(6, width))) for width in (3, 5))
+    outer, solver = Outer(((a, b, 0.3),)), Adam(0.1)
+    moved = []
+    for loss in (Loss({}, outer={"w": outer}), Loss({"w": 0.3 * a.T @ b})):
+        parameters = {"w": torch.zeros(3, 5, dtype=torch.float64)}
+        solver.step(lambda _, loss=loss: (loss, {}), parameters, solver.initial(parameters), 0.0)
+        moved.append(parameters["w"])
+    np.testing.assert_allclose(moved[0], moved[1], rtol=1e-12)
+    np.testing.assert_allclose(moved[1], -0.1 * np.sign((a.T @ b).numpy()), rtol=1e-6)

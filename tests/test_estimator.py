@@ -22,6 +22,7 @@ from sklearn.preprocessing import MinMaxScaler
 import rarefire as rf
 from enumeration import log_likelihood
 from rarefire.errors import InputError, RunError
+from rarefire.objectives.contrastive import ContrastiveDivergence
 from rarefire.penalties import L2, KLDivergence, MeanActivity
 from rarefire.schedules import Linear, Switch
 
@@ -310,6 +311,22 @@ def test_the_cost_of_long_epochs_is_that_of_some_batches():
     mean_field = -(rows * np.log(p) + (1 - rows) * np.log(1 - p)).mean()
     assert costs == pytest.approx([mean_field] * 2, rel=0.1)
     assert costs[0] != costs[1]
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "watched"), [(50, list(range(2, 40, 4))), (300, [2, 6]), (1000, [1]), (2000, [0])]
+)
+def test_batches_whose_cost_is_asked_for_are_spread_over_the_epoch(monkeypatch, batch_size, watched):
+    asked, evaluate = [], ContrastiveDivergence.evaluate
+
+    def evaluated(self, model, batch, state, generator):
+        asked.append(batch.watched)
+        return evaluate(self, model, batch, state, generator)
+
+    monkeypatch.setattr(ContrastiveDivergence, "evaluate", evaluated)
+    rf.BernoulliRBM(4, n_iter=1, batch_size=batch_size, random_state=0).fit(np.tile(DIGITS, (2, 1))[:2000])
+    assert len(asked) == -(-2000 // batch_size)
+    assert np.flatnonzero(asked).tolist() == watched
 
 
 def test_what_is_measured_every_so_often_is_as_without():

@@ -47,6 +47,8 @@ ORDER = [
     "recipes",
     "resuming",
     "display",
+    "tensorboard",
+    "terminal",
     "cli",
 ]
 

@@ -14,12 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 import torch.multiprocessing as mp
 
 import program_exchange
 import program_ranks
 import rarefire as rf
+from rarefire.data import mapped
 from rarefire.data.batch import Batch
 from rarefire.data.source import ArraySource, Description
 from rarefire.parallel import Ranks
@@ -181,6 +183,39 @@ def test_rows_in_parts_are_those_of_one_process(ended, monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_file_is_mixed_as_in_one_process(ended, monkeypatch, tmp_path):
+    for name in ("BLOCK_BYTES", "MIXED_BLOCKS"):
+        monkeypatch.setattr(mapped, name, getattr(mapped, name))  # put back afterwards
+    np.save(tmp_path / "rows.npy", program_ranks.ROWS)
+    code, _, _, err = ended(2, PROGRAM, "blocks", tmp_path, cwd=tmp_path)
+    assert code == 0, err
+    np.testing.assert_array_equal(np.load(tmp_path / "0.npy"), np.load(tmp_path / "1.npy"))
+    np.testing.assert_allclose(np.load(tmp_path / "0.npy"), program_ranks.blocked(tmp_path / "rows.npy"), atol=1e-10)
+
+
+@pytest.mark.slow
+def test_columns_are_sampled_in_one_process_also_by_a_run_that_goes_on(ended, tmp_path):
+    """Each would follow columns of its own, and their weights would part."""
+    run = tmp_path / "run"
+    sp.save_npz(tmp_path / "rows.npz", program_ranks.FEW)
+    words = ["fit", "rows.npz", "--quiet", "--out", run]
+    for argument in ("solver=adam", "n_components=5", "max_iter=100000", "reconstruction_sampling=0.5"):
+        words += ["--set", argument]
+    code, _, said, err = ended(2, "-m", "rarefire", *words, cwd=tmp_path)
+    assert code != 0
+    assert_one(said, "reconstruction_sampling draws columns in one process, and there are several", err)
+    assert not run.exists()
+    strike = ("command_line", run, 0, signal.SIGINT.value)
+    code, _, said, err = ended(1, PROGRAM, *strike, *words, cwd=tmp_path)
+    assert_one(said, "stopped in", err)
+    before = (run / "checkpoint" / "state.safetensors").read_bytes()
+    code, _, said, err = ended(2, "-m", "rarefire", "resume", run, "--quiet", cwd=tmp_path)
+    assert code != 0
+    assert_one(said, "reconstruction_sampling draws columns in one process, and there are several", err)
+    assert (run / "checkpoint" / "state.safetensors").read_bytes() == before
+
+
+@pytest.mark.slow
 def test_programs_have_one_seed_one_directory_and_the_same_errors(ended, tmp_path):
     code, _, _, err = ended(2, PROGRAM, "misuse", tmp_path, cwd=tmp_path)
     assert code == 0, err
@@ -305,6 +340,19 @@ def test_a_recipe_trains_on_several_processes(ended, finished, tmp_path):
     assert finished(*words, "--out", "one", cwd=tmp_path).code == 0
     one, two = rf.load(tmp_path / "one"), rf.load(tmp_path / "two")
     np.testing.assert_allclose(two.components_, one.components_, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_recipe_that_fits_while_it_measures_does_so_alone(ended, tmp_path):
+    settings = ("repeats=1", "n_iter=8", "tuning_epochs=3", "n_samples=200", "n_components=6", "sizes=[4]")
+    words = ["run", "layers", "--quiet", "--out", "run"]
+    for setting in settings:
+        words += ["--set", setting]
+    code, out, said, err = ended(2, "-m", "rarefire", *words, cwd=tmp_path)
+    assert (code, said) == (0, []), err
+    assert out.count("report.html") == 1
+    names = {entry["name"] for entry in json.loads((tmp_path / "run" / "metrics.json").read_text())["metrics"]}
+    assert any("identity_trained" in name for name in names)
 
 
 @pytest.mark.slow

@@ -1,7 +1,9 @@
 """Figures: exact pixels of the image grid, and nothing clipped or missing on the axes."""
 
+import base64
 import io
 import math
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -263,3 +265,22 @@ def test_features_follows_the_kind():
     image = plots.features(make_table(4, 6, kind="image", shape=(2, 3)))
     assert len(tiles(decode(image))) == 4
     assert len(plots.features(make_table(4, 6)).axes) == 2  # picture and colour bar
+
+
+def test_svg_is_the_same_every_time_and_keeps_pixels():
+    rows = np.arange(12, dtype=np.float32).reshape(3, 4) - 6
+    once, again = (plots.write(plots.grid(rows, (2, 2)), "svg") for _ in range(2))
+    assert once == again
+    images = [node for node in ElementTree.fromstring(once).iter() if node.tag.endswith("}image")]
+    href = images[0].get("{http://www.w3.org/1999/xlink}href")
+    inside = np.asarray(Image.open(io.BytesIO(base64.b64decode(href.partition(",")[2]))).convert("RGB")).astype(int)
+    assert "scale(1 -1)" in images[0].get("transform")  # it stands on its head in the file
+    np.testing.assert_array_equal(inside[::-1], decode(plots.grid(rows, (2, 2))))
+    assert len(images) == 1
+
+
+def test_names_that_no_file_can_hold_are_written_out():
+    table = make_table(3, 4, kind="named", feature_names=("a\x00b", "--", "\ud800", "<&>"))
+    for kind in ("png", "svg"):
+        drawn = plots.write(plots.features(table), kind)
+    ElementTree.fromstring(drawn)

@@ -364,6 +364,12 @@ import sys, threading, time
 from pathlib import Path
 from rarefire.cli import main
 
+def transform(run, rows):
+    # In place of the command line; how many MiB the codes are.
+    import numpy as np
+    import rarefire as rf
+    print(rf.load(run).transform(np.load(rows, mmap_mode="r")).nbytes // 2**20, end=" ")
+
 largest, done = 0, threading.Event()
 
 def watch():
@@ -375,7 +381,7 @@ def watch():
 watcher = threading.Thread(target=watch)
 watcher.start()
 try:
-    main()
+    main() if sys.argv[1] != "transform" else transform(*sys.argv[2:])
 finally:
     done.set()
     watcher.join()
@@ -428,3 +434,22 @@ def test_memory_does_not_grow_with_the_codes(here, suffix):
         size[n_repeats] = out.stat().st_size
     assert size[16] > 15 * size[1] > 15e6
     assert used[16] < used[1] + 40  # of 160 MB of codes, about half of them zero
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
+def test_transform_holds_the_codes_and_little_else(here):
+    """Of float32 rows on disk, 640 MB, and of bytes that are made floats in between."""
+    rows = (np.random.default_rng(0).random((1_000, 1000)) < 0.5).astype(np.uint8)
+    rf.SparseAutoencoder(100, max_iter=1, random_state=0).fit(rows[:50]).save("run")
+    for dtype in (np.float32, np.uint8):
+        used = {}
+        for n_repeats in (4, 160):
+            np.save("x.npy", np.tile(rows.astype(dtype), (n_repeats, 1)))
+            words = ["transform", "run", "x.npy"]
+            ran = subprocess.run([sys.executable, "-c", PEAK, *words], capture_output=True, text=True)
+            assert ran.returncode == 0, ran.stderr
+            codes, largest = map(int, ran.stdout.split())
+            used[n_repeats] = largest - codes
+        assert codes > 50
+        assert used[160] < used[4] + 30

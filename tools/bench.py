@@ -19,7 +19,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import torch
 from sections import read_sections, stamp, table, write_sections
-from timing import ceilings
 
 from rarefire.estimators.keeping import versions
 
@@ -27,6 +26,14 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE, FIGURES = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "benchmarks.json"
 #: The sections, in the order of the page.
 SECTIONS = ("boltzmann", "autoencoder", "words", "stream", "growth", "overhead", "gpu", "startup")
+
+HEAD = [
+    "# Benchmarks",
+    "",
+    "Written by `make bench`; do not edit. What is compared was measured side by side, in turns. Medians, with the "
+    "lowest and the highest of all turns. The same numbers stand in `benchmarks.json`.",
+    "",
+]
 
 
 def processor() -> str:
@@ -45,13 +52,9 @@ def main(words: Sequence[str]) -> None:
     figures: dict[str, Any] = json.loads(FIGURES.read_text()) if FIGURES.is_file() else {}
     for name in wanted:
         command = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), *(["--quick"] if quick else [])]
-        found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-        machine = {
-            "processor": processor(),
-            "threads": torch.get_num_threads(),
-            "gflops": ceilings(2048, torch.device("cpu")),
-        }
-        title, rows, said = importlib.import_module(name).tell(found)
+        outcome = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+        machine = {"processor": processor(), "threads": torch.get_num_threads(), "gflops": outcome["gflops"]}
+        title, rows, said = importlib.import_module(name).tell(outcome["found"])
         reached = ", ".join(f"{value:,.0f} GFLOP/s in {kind}" for kind, value in machine["gflops"].items())
         written[name] = [
             f"## {title}",
@@ -59,24 +62,17 @@ def main(words: Sequence[str]) -> None:
             *(line for sentence in said for line in (sentence, "")),
             *(table(rows[0], rows[1:]) if rows else []),
             "",
-            f"*{machine['processor']}, {machine['threads']} threads; square matrix products reach {reached}.*",
+            f"*{machine['processor']}, {machine['threads']} threads; square matrix products reached {reached}.*",
             "",
             *stamp(versions()),
         ]
-        figures[name] = {"machine": machine, "versions": versions(), "found": found}
-        print("\n".join(written[name]))
-    if quick:
-        return
-    head = [
-        "# Benchmarks",
-        "",
-        "Written by `make bench`, which measures side by side and in turns, within one process; do not edit. Medians, "
-        "with the lowest and the highest of all turns. The same numbers stand in `benchmarks.json`.",
-        "",
-    ]
-    write_sections(PAGE, head, written, SECTIONS)
-    FIGURES.write_text(json.dumps({name: figures[name] for name in SECTIONS if name in figures}, indent=1) + "\n")
-    print(f"wrote {PAGE.relative_to(ROOT)} and {FIGURES.relative_to(ROOT)}")
+        figures[name] = {"machine": machine, "versions": versions(), "found": outcome["found"]}
+        print("\n".join(written[name]), flush=True)
+        if not quick:  # section by section, since the next takes minutes
+            write_sections(PAGE, HEAD, written, SECTIONS)
+            found = {name: figures[name] for name in SECTIONS if name in figures}
+            FIGURES.write_text(json.dumps(found, indent=1) + "\n")
+            print(f"wrote {PAGE.relative_to(ROOT)} and {FIGURES.relative_to(ROOT)}", flush=True)
 
 
 if __name__ == "__main__":

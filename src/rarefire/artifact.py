@@ -26,9 +26,10 @@ FORMAT = 1
 _SPEC, _WEIGHTS, _HISTORY, _TIMING = "spec.json", "weights.safetensors", "history.jsonl", "timing.jsonl"
 _METRICS, _TABLE, _PAGE, _LOCK = "metrics.json", "features.safetensors", "report.html", ".lock"
 _CHECKPOINT = "checkpoint/state.safetensors"
+_BOARDS = "tensorboard"
 
 #: What a run that is overwritten loses.
-_OF_A_RUN = ("checkpoint", _WEIGHTS, _PAGE, _METRICS, _TABLE, _HISTORY, _TIMING, "figures", "arms", "layers")
+_OF_A_RUN = ("checkpoint", _WEIGHTS, _PAGE, _METRICS, _TABLE, _HISTORY, _TIMING, "figures", "arms", "layers", _BOARDS)
 
 #: Ending of files that are being written; one that is left over belongs to a process that was killed.
 _PART = ".part"
@@ -132,6 +133,11 @@ class RunDirectory:
     def page(self) -> Path:
         """``report.html``."""
         return self.path / _PAGE
+
+    @property
+    def boards(self) -> Path:
+        """``tensorboard``."""
+        return self.path / _BOARDS
 
     @property
     def checkpoint(self) -> Path:

@@ -89,7 +89,7 @@ class TrainState:
         Sums over the rows of the epoch at hand: of the objective, of its terms, and their number; tensors where they
         are summed on a device, numbers in a checkpoint.
     best, best_parameters, waited : float, dict of Tensor, int
-        For early stopping: the best held-out cost, the parameters that gave it, the epochs since then.
+        For early stopping: the best held-out cost, the parameters that gave it, the measurements since then.
     reason : str
         Why training ended; empty while it goes on.
     """

@@ -3,30 +3,50 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any, TextIO
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from rarefire.events import ArmStarted, EpochEnded, Event, FitEnded, FitStarted, Ticked
 
 _BARS = "▁▂▃▄▅▆▇█"
 
+#: What is told of an epoch: its name, its key in the history, and how it is written.
+_CURVES = (("cost", "cost", ".4g"), ("held out", "validation_cost", ".4g"), ("active", "active_mean", ".1f"))
+
+#: Columns that the live cost curve takes.
+_CURVE = 16
+
 #: Seconds between two plain lines, where the output is no terminal.
 _LINE_EVERY = 5.0
 
 
+class _Bar(Progress):
+    """A bar, and below it a line with what the last epoch brought."""
+
+    numbers = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """The bar's row and the line."""
+        yield self.make_tasks_table(self.tasks)
+        yield Text(self.numbers, no_wrap=True, overflow="ellipsis")
+
+
 class LiveProgress:
-    """A bar with epochs, cost, active units and time left; plain lines where standard error is no terminal."""
+    """A bar with time left above cost curve, active units and rate; plain lines where standard error is no terminal."""
 
     def __init__(self) -> None:
         self.console = Console(stderr=True)
-        self.bar: Progress | None = None
+        self.bar: _Bar | None = None
         self.said = -_LINE_EVERY
 
     def __call__(self, event: Event) -> None:
@@ -43,7 +63,8 @@ class LiveProgress:
             self.console.print(f"{self.what}: {event.reason}", highlight=False, markup=False, soft_wrap=True)
 
     def _start(self, event: FitStarted) -> None:
-        self.what, self.pass_name = event.estimator, event.pass_name
+        self.what, self.pass_name, self.n_rows = event.estimator, event.pass_name, event.n_rows
+        self.costs: list[float] = []
         at = f", going on after {event.pass_name} {event.epoch}" if event.epoch else ""
         self.console.print(
             f"{event.estimator}: {event.n_rows} rows, {event.n_epochs} {event.pass_name}s{at}",
@@ -52,21 +73,19 @@ class LiveProgress:
             soft_wrap=True,
         )
         if self.console.is_terminal:
-            columns = (
-                BarColumn(bar_width=30),
-                MofNCompleteColumn(),
-                TextColumn(event.pass_name + "s  {task.fields[numbers]}"),
-                TimeRemainingColumn(),
-            )
-            self.bar = Progress(*columns, console=self.console, transient=True)
-            self.task = self.bar.add_task("", total=event.n_epochs, completed=event.epoch, numbers="")
+            columns = (BarColumn(), MofNCompleteColumn(), TextColumn(event.pass_name + "s"), TimeRemainingColumn())
+            self.bar = _Bar(*columns, console=self.console, transient=True)
+            self.task = self.bar.add_task("", total=event.n_epochs, completed=event.epoch)
             self.bar.start()
 
     def _epoch(self, event: EpochEnded) -> None:
-        numbers = summary(event.record)
+        numbers = f"{summary(event.record)}  {self.n_rows / max(event.seconds, 1e-9):,.0f} rows/s"
         epoch = event.record["epoch"]
+        if math.isfinite(cost := event.record.get("cost", math.nan)):
+            self.costs.append(cost)
         if self.bar is not None:
-            self.bar.update(self.task, completed=epoch, numbers=numbers)
+            self.bar.numbers = f"{sparkline(self.costs, _CURVE)}  {numbers}"
+            self.bar.update(self.task, completed=epoch)
         elif time.monotonic() - self.said >= _LINE_EVERY or epoch == event.n_epochs:
             self.said = time.monotonic()
             self.console.print(
@@ -100,9 +119,17 @@ class JsonLines:
 
 def summary(record: dict[str, Any]) -> str:
     """An epoch's record in one line: cost, held-out cost, active units."""
-    named = (("cost", "cost", ".4g"), ("held out", "validation_cost", ".4g"), ("active", "active_mean", ".1f"))
-    parts = [f"{name} {record[key]:{form}}" for name, key, form in named if key in record]
+    parts = [f"{name} {record[key]:{form}}" for name, key, form in _CURVES if key in record]
     return "  ".join(parts)
+
+
+def curve_lines(history: list[dict[str, Any]]) -> Iterator[str]:
+    """Cost, held-out cost and active units over the epochs, each as a line with its first and last value."""
+    for name, key, form in _CURVES:
+        values = [record[key] for record in history if math.isfinite(record.get(key, math.nan))]
+        if values:
+            ends = f"{values[0]:{form}} → {values[-1]:{form}}"
+            yield f"{name} over {len(values)} epoch{'s'[: len(values) - 1]}  {sparkline(values)}  {ends}"
 
 
 def sparkline(values: list[float], width: int = 60) -> str:
@@ -113,9 +140,14 @@ def sparkline(values: list[float], width: int = 60) -> str:
         values[round(i * (len(values) - 1) / max(1, min(width, len(values)) - 1))]
         for i in range(min(width, len(values)))
     ]
-    low, high = min(chosen), max(chosen)
-    span = (high - low) or 1.0
-    return "".join(_BARS[round((value - low) / span * (len(_BARS) - 1))] for value in chosen)
+    low = min(chosen)
+    return bars([value - low for value in chosen])
+
+
+def bars(values: list[float]) -> str:
+    """Values of at least 0 as bars from their common foot; the largest is as high as a line."""
+    top = max(values, default=0) or 1.0
+    return "".join(_BARS[round(value / top * (len(_BARS) - 1))] for value in values)
 
 
 def metrics_table(entries: list[dict[str, Any]]) -> Table:

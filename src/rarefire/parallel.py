@@ -15,6 +15,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -34,6 +35,9 @@ TIMEOUT = timedelta(minutes=30)
 GRACE, GRACE_LOST = 10.0, 1.0
 
 _SAID = "rarefire/said"
+
+#: What an exchange says when another process has ended or does not answer.
+_LOST = re.compile("clos|connect|reset|peer|pipe|time[d ]*out|abort|exited|terminated", re.IGNORECASE)
 
 
 def resolve_device(device: str) -> torch.device:
@@ -60,6 +64,10 @@ def resolve_device(device: str) -> torch.device:
     except (RuntimeError, AssertionError, TypeError):
         others = "'auto', 'cpu' or 'cuda'" if torch.cuda.is_available() else "'auto' or 'cpu'"
         raise InputError(f"device {device!r} is not available here; use {others}") from None
+    if found.type == "cuda" and n_processes() > 1 and found.index != _own_gpu():
+        raise InputError(
+            f"device {device!r} is one GPU, and there are several processes; device='cuda' gives each its own"
+        )
     return found
 
 
@@ -209,17 +217,34 @@ class Ranks:
 ALONE = Ranks()
 
 
-@functools.cache
+_BY_ITSELF: ContextVar[bool] = ContextVar("by itself", default=False)
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """A context in which this process works without the others, who may have gone."""
+    token = _BY_ITSELF.set(True)
+    try:
+        yield
+    finally:
+        _BY_ITSELF.reset(token)
+
+
 def ranks() -> Ranks:
-    """The processes of this job, who meet when this is first asked for.
+    """The processes of this job, who meet when this is first asked for; one where this works :func:`alone`.
 
     Raises
     ------
     RunError
         If they do not find one another.
+    InputError
+        If they met in a way that leaves the CPU out.
     """
-    if n_processes() == 1:
-        return ALONE
+    return ALONE if n_processes() == 1 or _BY_ITSELF.get() else _met()
+
+
+@functools.cache
+def _met() -> Ranks:
     import torch
     import torch.distributed as dist
 
@@ -236,6 +261,11 @@ def ranks() -> Ranks:
         raise RunError(
             f"the processes of this job do not find one another ({error}); start them with torchrun"
         ) from None
+    if "cpu:" not in dist.get_backend_config():
+        raise InputError(
+            f"the process group is {dist.get_backend_config()}, and what processes tell one another is on the CPU; "
+            "init_process_group('cpu:gloo,cuda:nccl')"
+        )
     return Ranks(dist.get_rank(), dist.get_world_size())
 
 
@@ -260,6 +290,8 @@ def _together() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        if not _LOST.search(str(error)):
+            raise
         # What gloo says begins with a place in its source and ends with advice.
         reason = re.sub(r"^\[\S+\] ?", "", str(error).strip().partition("\n")[0]).partition(". ")[0]
         raise ProcessLost(

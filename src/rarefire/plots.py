@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import AutoLocator, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 
-from rarefire.errors import InputError
+from rarefire.errors import InputError, printable
 from rarefire.features import FeatureTable
 
 Mode = Literal["signed", "positive"]
@@ -325,12 +326,13 @@ def column_names(table: FeatureTable) -> tuple[str, ...]:
     return table.description.feature_names or tuple(f"column {i}" for i in range(table.components.shape[1]))
 
 
-def write(figure: Figure) -> bytes:
-    """The figure as PNG at 150 dots an inch; equal figures give equal bytes."""
+def write(figure: Figure, kind: Literal["png", "svg"] = "png") -> bytes:
+    """The figure as PNG at 150 dots an inch, or as SVG with letters as shapes; equal figures give equal bytes."""
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
+    silent = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
+    with warnings.catch_warnings(), rc_context({"svg.hashsalt": "rarefire"}):
         warnings.filterwarnings("ignore", message="Glyph")  # a word in letters that the font has not shows as boxes
-        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+        figure.savefig(buffer, format=kind, dpi=DPI, metadata=silent[kind])
     return buffer.getvalue()
 
 
@@ -352,7 +354,7 @@ def two_charts(width: float, height: float) -> tuple[Figure, tuple[Axes, Axes]]:
 
 
 def _short(name: str) -> str:
-    name = name.encode(errors="replace").decode()  # no font has halves of pairs
+    name = printable(name)
     return name if len(name) <= 22 else name[:21] + "…"
 
 

@@ -88,11 +88,11 @@ class Generator:
             return self.uniform(p.shape, p.dtype).lt_(p)
         width = math.prod(p.shape[1:])
         words = self._words(len(p), width // 4 + 1)
-        own = torch.from_numpy(words.view(np.int16)[:, :width]).reshape(p.shape)
-        common = words.view(np.uint8)[:, 2 * width].reshape(-1, *[1] * (p.dim() - 1))
         # u = (k + common / 2**8) / 2**16, where the bits of k are read as those of the signed number k - 2**15.
-        offset = torch.from_numpy(np.float32(0.5) + common * np.float32(_TWO_POWER_MINUS_24))
-        return own.to(p.dtype).mul_(2.0**-16).add_(offset).lt_(p)
+        u = words.view(np.int16)[:, :width].astype(p.numpy().dtype)
+        u *= 2.0**-16
+        u += np.float32(0.5) + words.view(np.uint8)[:, 2 * width, None] * np.float32(_TWO_POWER_MINUS_24)
+        return torch.from_numpy(u).reshape(p.shape).lt_(p)
 
     def _words(self, n_rows: int, n: int) -> NDArray[np.uint64]:
         """The next words of the stream, n for each row."""

@@ -27,14 +27,14 @@ from rarefire.data.saving import save_csr, save_npy
 from rarefire.data.source import ArraySource, Source
 from rarefire.errors import InputError, Interrupted, RunError
 from rarefire.estimators.base import SparseLearner
-from rarefire.estimators.beginning import check_rows
+from rarefire.estimators.beginning import check_processes, check_rows
 from rarefire.estimators.deep import DeepBeliefNetwork
 from rarefire.estimators.load import built, load_parts, machines_of
 from rarefire.estimators.splitting import Split
 from rarefire.events import Listener
 from rarefire.features import FeatureTable, feature_table
 from rarefire.metrics import gabor, metric
-from rarefire.parallel import is_first, ranks
+from rarefire.parallel import alone, is_first, ranks
 from rarefire.preprocess import PreparedSource, Step, fit_steps, prepared
 from rarefire.report import Page, build_page
 
@@ -136,6 +136,7 @@ def check_run(source: Source, steps: list[Step], estimator: SparseLearner, seed:
     if (sentence := estimator.check_values(rows)) is not None:
         raise InputError(f"{source.description.name}: {sentence}")
     check_rows(estimator, rows)
+    check_processes(estimator)
     if rows.dtype == np.float64 and (largest := max(map(abs, rows.extremes))) > LARGEST_VALUE:
         raise InputError(
             f"{source.description.name}: values up to {largest:g} are beyond {LARGEST_VALUE:.3g}, the largest that the "
@@ -247,7 +248,8 @@ def go_on(directory: RunDirectory, spec: dict[str, Any], watch: Watch, source: S
     steps = [built(step, Step, directory) for step in spec["prepare"]]
     trained = train(directory, source, estimator, steps, spec["seed"], watch)
     if is_first():
-        finish(directory, trained, trained.estimator.measure(trained.train, trained.held_out), watch=watch)
+        with alone():
+            finish(directory, trained, trained.estimator.measure(trained.train, trained.held_out), watch=watch)
 
 
 def finish(
@@ -274,7 +276,8 @@ def finish(
     directory.write_metrics([*metrics, *edge_metrics(table)])
     watch.pause()
     for picture in [*standard_figures(table, trained), *figures]:
-        directory.write(f"figures/{picture.name}.png", plots.write(picture.figure))
+        for kind in ("png", "svg"):
+            directory.write(f"figures/{picture.name}.{kind}", plots.write(picture.figure, kind))
     directory.write_json("figures/captions.json", {picture.name: picture.caption for picture in figures})
     write_page(directory)
     directory.finish(estimator.weights_bytes(trained.steps))
@@ -315,7 +318,6 @@ def write_page(directory: RunDirectory) -> None:
         raise InputError(f"{directory}/spec.json says nothing of the data, so there is nothing to show; fit again")
     data, estimator = spec["data"], spec["estimator"]
     learner = built(estimator, SparseLearner, directory)
-    top = learner.named[-1][1] if isinstance(learner, DeepBeliefNetwork) else learner
     name = type(learner).__name__
     recipe = spec.get("recipe")
     arguments = {key: value for key, value in estimator["arguments"].items() if key not in ("random_state", "verbose")}
@@ -341,7 +343,7 @@ def write_page(directory: RunDirectory) -> None:
         history=directory.history(),
         cost_label=learner.cost_unit,
         metrics=directory.metrics(),
-        table=_table(directory, top.n_components),
+        table=table_of(directory),
         figures=[
             (caption, _picture(directory, name, pictures[name]))
             for name, caption in captions.items()
@@ -351,8 +353,16 @@ def write_page(directory: RunDirectory) -> None:
     directory.write("report.html", build_page(page).encode())
 
 
-def _table(directory: RunDirectory, n_units: int) -> FeatureTable:
-    """The table of a run with so many units, seen to agree with itself."""
+def table_of(directory: RunDirectory) -> FeatureTable:
+    """The table of a run, seen to agree with itself and with the specification.
+
+    Raises
+    ------
+    InputError
+        If it does not.
+    """
+    learner = built(directory.spec()["estimator"], SparseLearner, directory)
+    n_units = (learner.named[-1][1] if isinstance(learner, DeepBeliefNetwork) else learner).n_components
     try:
         table = FeatureTable.read(directory.table)
         n, n_features = table.components.shape

@@ -143,7 +143,7 @@ class Trainer:
         everything = Batch.share(training, slice(None), self.device, all_ranks) if self.solver.full_batch else None
         batch_size = min(self.batch_size or n_rows, n_rows)
         n_batches = math.ceil(n_rows / batch_size)
-        watch_every = max(1, n_rows // WATCHED_ROWS)
+        watch_every = min(n_batches, max(1, n_rows // WATCHED_ROWS))
         if state.epoch > self.n_epochs or state.batch > n_batches:  # the checkpoint of another run
             raise RunError(
                 f"{self.name} cannot go on at batch {state.batch} of {self.solver.pass_name} {state.epoch + 1}, as "
@@ -173,7 +173,7 @@ class Trainer:
             for start in range(state.batch * batch_size, n_rows, batch_size):
                 rows = order[start : start + batch_size]
                 batch = Batch.share(presented, rows, self.device, all_ranks) if everything is None else everything
-                batch.watched = state.batch % watch_every == 0
+                batch.watched = state.batch % watch_every == watch_every // 2
                 loss = update(batch, progress)
                 self._add(state, loss, batch.n)
                 state.batch += 1

@@ -45,6 +45,12 @@ class Family(StrEnum):
     steps = "steps"
 
 
+class Log(StrEnum):
+    """Who else may follow a training."""
+
+    tensorboard = "tensorboard"
+
+
 SourceArgument = Annotated[str, typer.Argument(help="A dataset's name (rarefire list datasets) or a path.")]
 ColumnOption = Annotated[
     str | None, typer.Option(help="Columns of a .csv, or the one that holds texts; the array of a .npz.")
@@ -59,6 +65,9 @@ OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the 
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line on standard output.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
+LogOption = Annotated[
+    Log | None, typer.Option("--log", help="Write the curves for it too, below DIR/tensorboard.", show_default=False)
+]
 CheckpointOption = Annotated[
     float, typer.Option("--checkpoint-every", help="Seconds between checkpoints.", min=0, show_default=True)
 ]
@@ -103,6 +112,7 @@ def fit(
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
+    log: LogOption = None,
     checkpoint_every: CheckpointOption = 30.0,
 ) -> None:
     """Train on a source and write a run directory with one HTML page that shows every feature."""
@@ -122,7 +132,7 @@ def fit(
     rows = ranks().first_alone(lambda: open_source(**where))
     runs.check_run(rows, steps, model, seed)
     directory = _directory(out, f"{Path(where['where']).stem}-{cls.__name__}", overwrite)
-    with _watched(directory, quiet, as_json, checkpoint_every) as watch:
+    with _watched(directory, _follower(quiet, as_json), log, checkpoint_every) as watch:
         spec = runs.fit_spec(where, rows, steps, model, seed)
         ranks().of_first(lambda: directory.create(spec, overwrite=overwrite))
         runs.go_on(directory, directory.spec(), watch, rows)
@@ -141,6 +151,7 @@ def run(
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
+    log: LogOption = None,
     checkpoint_every: CheckpointOption = 30.0,
 ) -> None:
     """Repeat a published experiment, with the published figures beside those obtained."""
@@ -155,7 +166,7 @@ def run(
         typer.echo(f"data: {spec['data']['name']} ({spec['data']['notes']})", err=True)
     suffix = "" if preset == "faithful" else f"-{preset}"
     directory = _directory(out, f"{spec['recipe']['name']}{suffix}", overwrite)
-    with _watched(directory, quiet, as_json, checkpoint_every) as watch:
+    with _watched(directory, _follower(quiet, as_json), log, checkpoint_every) as watch:
         ranks().of_first(lambda: directory.create(spec, overwrite=overwrite))
         recipes.go_on(directory, spec, watch)
     _finished(directory, as_json)
@@ -166,6 +177,7 @@ def resume(
     directory: RunArgument,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
+    log: LogOption = None,
     checkpoint_every: CheckpointOption = 30.0,
     trust: TrustOption = None,
 ) -> None:
@@ -177,7 +189,7 @@ def resume(
     target.spec()  # seen to be a run before anything is locked
     target.check_links()
     if not target.complete:
-        with _watched(target, quiet, as_json, checkpoint_every) as watch:
+        with _watched(target, _follower(quiet, as_json), log, checkpoint_every) as watch:
             go_on(target, watch)
     _finished(target, as_json)
 
@@ -212,14 +224,14 @@ def encode(
 
 
 @app.command()
-def show(directory: RunArgument) -> None:
-    """Print a summary of a run."""
+def show(directory: RunArgument, trust: TrustOption = None) -> None:
+    """Print the essentials of a run: what it is, how training went, its figures, and what its features look like."""
     from rich.console import Console
 
     from rarefire.artifact import RunDirectory
-    from rarefire.display import metrics_table, sparkline
+    from rarefire.display import curve_lines, metrics_table
 
-    target = RunDirectory(directory)
+    target = RunDirectory(directory, trust or ())
     spec, history, entries = target.spec(), target.history(), target.metrics()
     console = Console()
 
@@ -233,11 +245,20 @@ def show(directory: RunArgument) -> None:
     if "name" in spec.get("data", {}):
         data = spec["data"]
         say(f"data: {data['name']}, {data['n_rows']} rows of {data['n_features']}")
-    if costs := [record["cost"] for record in history if "cost" in record]:
-        say(f"cost over {len(costs)} epochs  {sparkline(costs)}")
+    for line in curve_lines(history):
+        say(line)
     if entries:
         named = [{**e, **{key: printable(text) for key, text in e.items() if isinstance(text, str)}} for e in entries]
         console.print(metrics_table(named))
+    if target.table.is_file():
+        from rarefire import terminal
+        from rarefire.runs import table_of
+
+        table = table_of(target)
+        for line in terminal.activity(table):
+            say(line)
+        for features in terminal.features(table, console.width, colour=console.color_system is not None):
+            console.print(features, highlight=False, no_wrap=True, crop=False)
     if target.page.is_file():
         say(f"page: {target.page}")
 
@@ -327,20 +348,29 @@ def _free(out: Path | None, name: str, overwrite: bool) -> Path:
     return out
 
 
-@contextlib.contextmanager
-def _watched(directory: Any, quiet: bool, as_json: bool, checkpoint_every: float) -> Iterator[Any]:
-    """Lock the directory, show progress, and turn Ctrl-C into a checkpoint; a second one ends at once."""
+def _follower(quiet: bool, as_json: bool) -> Any:
+    """What shows the progress of a run, or None."""
     from rarefire.display import JsonLines, LiveProgress
+
+    return JsonLines() if as_json else None if quiet else LiveProgress()
+
+
+@contextlib.contextmanager
+def _watched(directory: Any, follower: Any, log: Log | None, checkpoint_every: float) -> Iterator[Any]:
+    """Lock the directory, show progress, and turn Ctrl-C into a checkpoint; a second one ends at once."""
     from rarefire.errors import Interrupted, ProcessLost
     from rarefire.interrupts import interruptible
     from rarefire.parallel import ranks
     from rarefire.runs import Watch
+    from rarefire.tensorboard import TensorBoard
 
     trust = [word for module in directory.trusted for word in ("--trust", module)]
-    follower = None if not is_first() else JsonLines() if as_json else None if quiet else LiveProgress()
+    logged = ["--log", log.value] if log else []
+    listeners = [follower, TensorBoard(directory.boards) if log else None] if is_first() else []
+    listeners = [listener for listener in listeners if listener is not None]
     with ranks().first_holds(directory.locked()), interruptible() as stopped:
-        watch = Watch([follower] if follower else [], stopped, checkpoint_every)
-        go_on = f"go on with: {shlex.join(['rarefire', 'resume', str(directory), *trust])}"
+        watch = Watch(listeners, stopped, checkpoint_every)
+        go_on = f"go on with: {shlex.join(['rarefire', 'resume', str(directory), *trust, *logged])}"
         try:
             yield watch
         except Interrupted as error:
@@ -350,8 +380,8 @@ def _watched(directory: Any, quiet: bool, as_json: bool, checkpoint_every: float
         except KeyboardInterrupt:
             raise Interrupted(f"stopped; {go_on}" if directory.exists else "stopped") from None
         finally:
-            if follower:
-                follower.close()
+            for listener in listeners:
+                listener.close()
 
 
 def _finished(directory: Any, as_json: bool) -> None:

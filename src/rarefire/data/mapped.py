@@ -57,11 +57,9 @@ class Stacked:
 
     def within(self, start: int, stop: int) -> list[tuple[NDArray[Any], int, int]]:
         """The parts that hold the rows from ``start`` on and before ``stop``, each with the rows' positions in it."""
-        return [
-            (part, max(start - first, 0), min(stop, last) - first)
-            for part, first, last in zip(self.parts, self.starts.tolist(), self.ends.tolist(), strict=True)
-            if first < stop and start < last
-        ]
+        first, last = np.searchsorted(self.ends, (start, stop - 1), side="right").tolist()
+        pieces = ((self.parts[k], int(self.starts[k]), int(self.ends[k])) for k in range(first, last + 1))
+        return [(part, max(start - low, 0), min(stop, high) - low) for part, low, high in pieces if low < high]
 
 
 def block_rows(array: Any) -> int | None:

@@ -106,7 +106,7 @@ class SparseAutoencoder(SparseLearner):
     validation_fraction : float or None
         Share of rows held out; None is 0.1 with early stopping and none without.
     early_stopping : bool
-        Stop when the held-out cost has not fallen by ``tol`` in ``n_iter_no_change`` epochs, and keep the best weights.
+        Stop when the held-out cost fell by less than ``tol`` in ``n_iter_no_change`` measurements, and keep the best.
     n_iter_no_change, tol : int, float
         Patience, and the least fall of the held-out cost that counts.
     warm_start : bool
@@ -122,7 +122,7 @@ class SparseAutoencoder(SparseLearner):
         last epoch has one in any case.
     precision : {"full", "bfloat16"}
         Of the matrix products of training. "bfloat16" rounds the factors of float32 products to 8 bits and sums in
-        float32: several times faster on processors with units for it, and without effect on others. (On a GPU the
+        float32: faster for large batches on processors with units for it, and without effect on others. (On a GPU the
         factors are those of TF32.) Products with sparse rows, measuring and what is done with the model stay full.
     checkpoint_dir : str or None
         Run directory that ``fit`` writes, with checkpoints that :func:`rarefire.resume` goes on from.

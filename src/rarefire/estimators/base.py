@@ -23,7 +23,7 @@ from rarefire.data.batch import Batch
 from rarefire.data.memory import check_narrowing, is_sparse, tensor_rows, validated
 from rarefire.data.source import ArraySource, Description, Source
 from rarefire.errors import InputError, Interrupted
-from rarefire.estimators.beginning import check_rows
+from rarefire.estimators.beginning import check_processes, check_rows
 from rarefire.estimators.keeping import Keepable
 from rarefire.estimators.mapping import gathered, mapped
 from rarefire.estimators.splitting import Split, split_rows
@@ -156,6 +156,7 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
         self.check_arguments()
         source = self.source_of(X, reset=True)
         check_rows(self, source)
+        check_processes(self)
         own = integer_seed(self.random_state)  # on every process: a generator is advanced by it
         seed = ranks().of_first(lambda: own)
         split = self.split(source.shape[0], seed)
@@ -214,8 +215,9 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
         Raises
         ------
         InputError
-            If of several processes each has rows of its own.
+            If of several processes each has rows of its own, or an argument is for one process.
         """
+        check_processes(self)  # a run may have begun on one
         all_ranks = ranks()
         if all_ranks.size > 1 and not all_ranks.same((source.shape, zlib.crc32(source.rows(slice(0, 1)).tobytes()))):
             raise InputError(

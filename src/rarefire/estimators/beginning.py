@@ -12,13 +12,12 @@ from rarefire.parallel import ranks
 
 
 def check_rows(estimator: Any, source: Source) -> None:
-    """See that arguments mean something for these rows, and for as many processes.
+    """See that arguments mean something for these rows.
 
     Raises
     ------
     InputError
-        If products of float64 rows, which always are full, are to be rounded; or if columns are to be sampled, which
-        one process draws, and there are several.
+        If products of float64 rows, which always are full, are to be rounded.
     """
     parts = {f" of {name}": machine for name, machine in getattr(estimator, "named", [])}
     for name, part in {"": estimator, **parts}.items():
@@ -27,6 +26,16 @@ def check_rows(estimator: Any, source: Source) -> None:
                 f"precision={part.precision!r}{name} is for float32 rows, and these are float64; give them as float32 "
                 "(X.astype('float32'), or a .npy file of float32), or leave it at 'full'"
             )
+
+
+def check_processes(estimator: Any) -> None:
+    """See that arguments mean something for as many processes as there are.
+
+    Raises
+    ------
+    InputError
+        If columns are to be sampled, which one process draws, and there are several.
+    """
     if ranks().size > 1 and getattr(estimator, "reconstruction_sampling", None) is not None:
         raise InputError(
             "reconstruction_sampling draws columns in one process, and there are several; start one, or unset it"

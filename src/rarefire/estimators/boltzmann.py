@@ -77,8 +77,8 @@ class BernoulliRBM(RestrictedBoltzmannMachine):
     validation_fraction : float or None
         Share of rows held out; None is 0.1 with early stopping and none without.
     early_stopping : bool
-        Stop when the held-out cost has not fallen by more than ``tol`` for ``n_iter_no_change`` epochs, and keep
-        the parameters that were best.
+        Stop when the held-out cost has not fallen by more than ``tol`` for ``n_iter_no_change`` measurements, and
+        keep the parameters that were best.
     n_iter_no_change, tol : int, float
         Patience, and the least fall of the held-out cost that counts.
     warm_start : bool
@@ -90,7 +90,7 @@ class BernoulliRBM(RestrictedBoltzmannMachine):
         last epoch has one in any case.
     precision : {"full", "bfloat16"}
         Of the matrix products of training. "bfloat16" rounds the factors of float32 products to 8 bits and sums in
-        float32: several times faster on processors with units for it, and without effect on others. (On a GPU the
+        float32: faster for large batches on processors with units for it, and without effect on others. (On a GPU the
         factors are those of TF32.) Products with sparse rows, measuring and what is done with the model stay full.
     checkpoint_dir : str or None
         Run directory that ``fit`` writes, with checkpoints that :func:`rarefire.resume` goes on from.

@@ -98,7 +98,7 @@ class GaussianRBM(RestrictedBoltzmannMachine):
         last epoch has one in any case.
     precision : {"full", "bfloat16"}
         Of the matrix products of training. "bfloat16" rounds the factors of float32 products to 8 bits and sums in
-        float32: several times faster on processors with units for it, and without effect on others. (On a GPU the
+        float32: faster for large batches on processors with units for it, and without effect on others. (On a GPU the
         factors are those of TF32.) Products with sparse rows, measuring and what is done with the model stay full.
     checkpoint_dir : str or None
         Run directory that ``fit`` writes, with checkpoints that :func:`rarefire.resume` goes on from.

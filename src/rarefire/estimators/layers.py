@@ -59,7 +59,7 @@ class LayerSource(Source):
     def rows(self, index: slice | NDArray[np.int64]) -> NDArray[np.floating]:
         """What the rows at ``index`` become, of shape (len(index), units)."""
         state = tensor_of(self.source.rows(index)).to(self.machines[0].weight.dtype)
-        asked = np.arange(self.shape[0], dtype=np.int64)[index]
+        asked = np.arange(*index.indices(self.shape[0]), dtype=np.int64) if isinstance(index, slice) else index
         generator = Generator(self.seed, "hand-over", len(self.machines), self.epoch, zlib.crc32(asked.tobytes()))
         for machine in self.machines:
             mean = machine.hidden_mean(state)

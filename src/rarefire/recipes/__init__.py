@@ -18,7 +18,7 @@ from rarefire.errors import InputError
 from rarefire.estimators.load import built, load_parts
 from rarefire.estimators.refining import check_init
 from rarefire.events import ArmStarted
-from rarefire.parallel import is_first
+from rarefire.parallel import alone, is_first
 from rarefire.preprocess import Step, prepared
 from rarefire.runs import Picture, Trained, Watch, check_run, finish, train
 from rarefire.settings import OPTION_OF, apply
@@ -179,8 +179,9 @@ def go_on(directory: RunDirectory, spec: dict[str, Any], watch: Watch) -> None:
     if not is_first():
         return
     in_order = [trained[arm.name] for arm in arms]
-    metrics = recipe.measure(in_order)
-    finish(directory, in_order[0], metrics, recipe.pictures(in_order, metrics), watch)
+    with alone():  # what is fitted for a measurement is fitted here
+        metrics = recipe.measure(in_order)
+        finish(directory, in_order[0], metrics, recipe.pictures(in_order, metrics), watch)
 
 
 def _configured(recipe: Recipe, pairs: Sequence[tuple[str, Any]], device: str, also: Collection[str] = ()) -> list[Arm]:

@@ -1,0 +1,106 @@
+"""Features as text graphics: small pictures of half blocks, words, and a histogram of how often units are active."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.style import Style
+from rich.text import Text
+
+from rarefire.display import bars, number
+from rarefire.errors import printable
+from rarefire.features import FeatureTable
+from rarefire.plots import column_names, grey_rows, image_shape, strongest
+
+#: Pixels of a picture's longer side at most; larger ones are drawn with means of pixels.
+SIDE = 16
+#: Lines of pictures, units that are told in words, and words for each.
+PICTURE_LINES, N_TOLD, N_WORDS = 2, 8, 8
+#: From black to white, where there are no colours.
+SHADES = " ░▒▓█"
+
+
+def activity(table: FeatureTable) -> Iterator[str]:
+    """How many units are active on how large a share of rows: a histogram in tenths, and both ends in words."""
+    rows = "documents" if table.description.kind == "words" else "rows"
+    counts = np.histogram(table.share_active, bins=10, range=(0, 1))[0]
+    n_units = len(table.norm)
+    yield f"{n_units} units by the share of {rows} on which they are active, 0% to 100%:  {bars(counts.tolist())}"
+    median = 100 * float(np.median(table.share_active))
+    yield (
+        f"median {number(float(f'{median:.3g}'))}% of {rows}; dead, on none: {table.dead.sum()}; "
+        f"always on: {table.always_on.sum()}"
+    )
+
+
+def features(table: FeatureTable, width: int, *, colour: bool) -> Iterator[Text]:
+    """The units of largest norm, as pictures where rows are such, else in words; lines of at most ``width`` columns.
+
+    Parameters
+    ----------
+    colour : bool
+        Whether greys can be shown; else pictures are made of five shades.
+    """
+    kind, shape = table.description.kind, table.description.shape
+    units = np.argsort(-table.norm, kind="stable")
+    if kind == "image" and shape is not None:
+        pictures = small(grey_rows(table.components).reshape(-1, *image_shape(shape)))
+        beside = max(1, (width + 1) // (pictures.shape[2] + 1))
+        chosen = np.sort(units[: beside * PICTURE_LINES])
+        yield from _which(len(chosen), len(units))
+        for start in range(0, len(chosen), beside):
+            yield from _pictures(pictures, chosen[start : start + beside], colour=colour)
+        return
+    chosen = np.sort(units[:N_TOLD])
+    yield from _which(len(chosen), len(units))
+    names = column_names(table)
+    for unit in chosen:
+        weights = table.components[unit]
+        told = [("−" if weights[i] < 0 else "") + printable(names[i]) for i in strongest(table, unit, N_WORDS)]
+        share = f"{100 * table.share_active[unit]:.3g}%"
+        yield _cut(Text(f"{unit:>6}  {share:>6}  {', '.join(told)}"), width)
+
+
+def small(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Pictures (n, height, width, channels) with at most :data:`SIDE` pixels a side, by means of square blocks."""
+    factor = math.ceil(max(pictures.shape[1:3]) / SIDE)
+    starts = [np.arange(0, side, factor) for side in pictures.shape[1:3]]
+    sums = np.add.reduceat(np.add.reduceat(pictures.astype(float), starts[0], axis=1), starts[1], axis=2)
+    sizes = [np.diff([*start, side]) for start, side in zip(starts, pictures.shape[1:3], strict=True)]
+    return (sums / np.outer(*sizes)[:, :, None]).round().astype(np.uint8)
+
+
+def _which(shown: int, n_units: int) -> Iterator[Text]:
+    if shown < n_units:
+        yield Text(f"the {shown} of {n_units} units of largest norm:")
+
+
+def _pictures(pictures: NDArray[np.uint8], units: NDArray[np.int64], *, colour: bool) -> Iterator[Text]:
+    """A line of pictures with their numbers below; a character is two pixels, one above the other."""
+    height, width, _ = pictures.shape[1:]
+    for top in range(0, height, 2):
+        line = Text()
+        for unit in units:
+            upper, lower = pictures[unit, top], pictures[unit, min(top + 1, height - 1)]
+            for above, below in zip(upper, lower, strict=True):
+                line.append(*_pixels(above, below, colour=colour))
+            line.append(" ")
+        yield line
+    yield Text(" ".join(f"{unit:<{width}}"[: max(width, len(str(unit)))] for unit in units))
+
+
+def _pixels(above: NDArray[np.uint8], below: NDArray[np.uint8], *, colour: bool) -> tuple[str, Style | None]:
+    if not colour:
+        mean = (float(above.mean()) + float(below.mean())) / 2
+        return SHADES[min(len(SHADES) - 1, int(mean / 256 * len(SHADES)))], None
+    # One channel stands for all three.
+    upper, lower = (f"#{''.join(f'{value:02x}' for value in np.resize(pixel, 3))}" for pixel in (above, below))
+    return "▀", Style(color=upper, bgcolor=lower)
+
+
+def _cut(line: Text, width: int) -> Text:
+    line.truncate(width, overflow="ellipsis")
+    return line
