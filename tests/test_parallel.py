@@ -334,7 +334,7 @@ def test_ctrl_c_of_torchrun_leaves_a_checkpoint(undisturbed, torchrun, tmp_path)
 
 @pytest.mark.slow
 def test_a_recipe_trains_on_several_processes(ended, finished, tmp_path):
-    words = ("run", "lines", "--set", "n_iter=2", "--quiet")
+    words = ("run", "lines", "--set", "n_iter=2", "--set", "repeats=1", "--quiet")
     code, _, said, err = ended(2, "-m", "rarefire", *words, "--out", "two", cwd=tmp_path)
     assert (code, said) == (0, []), err
     assert finished(*words, "--out", "one", cwd=tmp_path).code == 0
