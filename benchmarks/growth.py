@@ -65,10 +65,13 @@ def point(family: str, quantity: str, value: int, least: float) -> dict[str, flo
     return {"value": value, "seconds": statistics.median(seconds[1:]), "grown_mb": memory}
 
 
-def exponent(points: list[dict[str, float]], of: str) -> float:
-    """The slope of the logarithms over the last decade."""
-    last = [one for one in points if one["value"] >= 0.99 * points[-1]["value"] / 10]
-    return float(np.polyfit(*(np.log([one[key] for one in last]) for key in ("value", of)), 1)[0])
+def exponents(points: list[dict[str, float]], of: str) -> str:
+    """The slopes of the logarithms over the last decade and over the last two."""
+    slopes = []
+    for decades in (1, 2):
+        last = [one for one in points if one["value"] >= 0.99 * points[-1]["value"] / 10**decades]
+        slopes.append(np.polyfit(*(np.log([one[key] for one in last]) for key in ("value", of)), 1)[0])
+    return "{:.2f} ({:.2f})".format(*slopes)
 
 
 def draw(found: dict[str, dict[str, list[dict[str, float]]]], path: Path) -> None:
@@ -86,7 +89,7 @@ def draw(found: dict[str, dict[str, list[dict[str, float]]]], path: Path) -> Non
             for family, marker in zip(FAMILIES, "os", strict=True):
                 points = found[family][quantity]
                 values, heights = ([one[key] for one in points] for key in ("value", of))
-                name = f"{family}: exponent {exponent(points, of):.2f}"
+                name = f"{family}: {exponents(points, of)}"
                 axis.loglog(values, heights, marker=marker, markersize=4, label=name)
             axis.set_xlabel(quantity if quantity != "batch" else "rows of a batch")
             axis.grid(alpha=0.3)
@@ -123,10 +126,10 @@ def tell(found: dict[str, Any]) -> tuple[str, list[tuple[str, ...]], list[str]]:
     for quantity in GROWTH:
         points = {family: found[family][quantity] for family in FAMILIES}
         ends = [f"{int(points[FAMILIES[0]][end]['value']):,}" for end in (0, -1)]
-        exponents = [f"{exponent(points[family], of):.2f}" for family in FAMILIES for of in OF.values()]
-        rows.append((quantity, *ends, *exponents))
+        rows.append((quantity, *ends, *(exponents(points[family], of) for family in FAMILIES for of in OF.values())))
     said = [
-        "Exponents of growth, fitted to the last decade: 1 is in proportion, 0 not at all. What does not grow is "
+        "Exponents of growth, fitted to the last decade (to the last two): 1 is in proportion, 0 not at all. What does "
+        "not grow is "
         + ", ".join(f"{name} {value}" for name, value in FIXED.items())
         + ". Time is that of an update (of a fit of one epoch where rows grow), memory by how much a fit grows "
         "beyond the rows that it is given, parameters included; each point in a process of its own. Where rows grow, "
