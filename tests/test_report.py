@@ -142,11 +142,11 @@ def test_what_does_not_show_is_written_out():
 
 
 def test_a_dollar_in_a_name_is_a_dollar():
-    """Names are drawn as they are: as mathematics they would be other letters, or an error."""
+    """Names are drawn as they are, what no screen shows written out: as mathematics they would be other letters."""
     names = ("$x^2$", "$\\frac{1}{0$", "$$", "%s", "_nolegend_", "a\x00b")
     figure = plots.features(make_table("named", feature_names=names))
     drawn = {text.get_text() for text in figure.axes[0].get_yticklabels()}
-    assert drawn == set(names)
+    assert drawn == {*names[:-1], "a\\x00b"}
     assert not any(text.get_parse_math() for text in figure.axes[0].get_yticklabels())
     assert plots.write(figure).startswith(b"\x89PNG")
     table = plots.text_table(["$a", "$b"], [names[:2]], [0.5, 0.5])

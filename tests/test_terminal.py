@@ -101,7 +101,10 @@ def test_bars_and_curves():
     assert bars([0, 0]) == "▁▁"
     assert sparkline([-3, 4]) == "▁█"
     history = [{"epoch": e, "cost": c, "active_mean": 2.0} for e, c in ((1, 3.0), (2, float("nan")), (3, 1.0))]
-    assert list(curve_lines(history)) == ["cost over 2 epochs  █▁  3 → 1", "active over 3 epochs  ▁▁▁  2.0 → 2.0"]
+    assert list(curve_lines(history)) == [
+        "cost over 2 epochs        █▁  3 → 1",
+        "active over 3 epochs      ▁▁▁  2.0 → 2.0",
+    ]
 
 
 # A real terminal ----------------------------------------------------------------------------------------------

@@ -129,7 +129,8 @@ def curve_lines(history: list[dict[str, Any]]) -> Iterator[str]:
         values = [record[key] for record in history if math.isfinite(record.get(key, math.nan))]
         if values:
             ends = f"{values[0]:{form}} → {values[-1]:{form}}"
-            yield f"{name} over {len(values)} epoch{'s'[: len(values) - 1]}  {sparkline(values)}  {ends}"
+            what = f"{name} over {len(values)} epoch{'s' if len(values) > 1 else ''}"
+            yield f"{what:<24}  {sparkline(values)}  {ends}"
 
 
 def sparkline(values: list[float], width: int = 60) -> str:
