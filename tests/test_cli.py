@@ -776,6 +776,7 @@ def test_names_in_a_weights_file_decide_nothing(copy):
         ("show", "metrics.json", "{}"),
         ("show", "metrics.json", '{"metrics": [{}]}'),
         ("show", "history.jsonl", "{]\n"),
+        ("show", "features.safetensors", "nothing"),
         ("report", "features.safetensors", "nothing"),
         ("report", "metrics.json", "["),
     ],
@@ -785,6 +786,15 @@ def test_a_damaged_run_is_not_shown(copy, cli, contents, command, name, text):
     before = contents(copy)
     refused(cli(command, copy), 2, [str(copy / name)])
     assert contents(copy) == before
+
+
+def test_a_run_of_a_module_that_is_not_at_hand_is_shown(copy, cli):
+    edit(copy / "spec.json", lambda spec: spec["estimator"].update({"class": "elsewhere.Machine"}))
+    shown = cli("show", copy)
+    assert shown.code == 0
+    assert "Machine, seed 0" in shown.out
+    assert "dead, on none" in shown.out
+    refused(cli("report", copy), 2, ["elsewhere"])
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

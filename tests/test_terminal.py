@@ -57,6 +57,16 @@ def test_only_as_many_pictures_as_there_is_room_for():
     assert all(line.cell_len <= 60 for line in lines)
 
 
+@pytest.mark.parametrize("width", [8, 79, 80, 81])
+@pytest.mark.parametrize("colour", [False, True])
+def test_no_line_is_wider_than_the_terminal(width, colour):
+    table = make_table(50, 64, kind="image", shape=(8, 8))
+    beside = (width + 1) // 9
+    lines = [line for line in terminal.features(table, width, colour=colour) if "of largest norm" not in line.plain]
+    assert max(line.cell_len for line in lines) == 9 * beside - 1 <= width
+    assert len(lines) == 10
+
+
 def test_shades_grow_with_grey():
     grey = np.repeat(np.arange(256, dtype=np.uint8), 2).reshape(1, 256, 2, 1)
     shades = [terminal.SHADES.index(terminal._pixels(*grey[0, i, :, 0][:, None], colour=False)[0]) for i in range(256)]

@@ -79,7 +79,7 @@ class LiveProgress:
             self.bar.start()
 
     def _epoch(self, event: EpochEnded) -> None:
-        numbers = f"{summary(event.record)}  {self.n_rows / max(event.seconds, 1e-9):,.0f} rows/s"
+        numbers = f"{summary(event.record)}  {event.rate(self.n_rows):,.0f} rows/s"
         epoch = event.record["epoch"]
         if math.isfinite(cost := event.record.get("cost", math.nan)):
             self.costs.append(cost)

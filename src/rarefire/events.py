@@ -34,6 +34,10 @@ class EpochEnded:
     n_epochs: int
     seconds: float
 
+    def rate(self, n_rows: int) -> float:
+        """Rows a second."""
+        return n_rows / max(self.seconds, 1e-9)
+
 
 @dataclass(frozen=True)
 class ArmStarted:

@@ -318,6 +318,7 @@ def write_page(directory: RunDirectory) -> None:
         raise InputError(f"{directory}/spec.json says nothing of the data, so there is nothing to show; fit again")
     data, estimator = spec["data"], spec["estimator"]
     learner = built(estimator, SparseLearner, directory)
+    top = learner.named[-1][1] if isinstance(learner, DeepBeliefNetwork) else learner
     name = type(learner).__name__
     recipe = spec.get("recipe")
     arguments = {key: value for key, value in estimator["arguments"].items() if key not in ("random_state", "verbose")}
@@ -343,7 +344,7 @@ def write_page(directory: RunDirectory) -> None:
         history=directory.history(),
         cost_label=learner.cost_unit,
         metrics=directory.metrics(),
-        table=table_of(directory),
+        table=table_of(directory, top.n_components),
         figures=[
             (caption, _picture(directory, name, pictures[name]))
             for name, caption in captions.items()
@@ -353,16 +354,14 @@ def write_page(directory: RunDirectory) -> None:
     directory.write("report.html", build_page(page).encode())
 
 
-def table_of(directory: RunDirectory) -> FeatureTable:
-    """The table of a run, seen to agree with itself and with the specification.
+def table_of(directory: RunDirectory, n_units: int | None = None) -> FeatureTable:
+    """The table of a run, seen to agree with itself, and to have as many units as are given.
 
     Raises
     ------
     InputError
         If it does not.
     """
-    learner = built(directory.spec()["estimator"], SparseLearner, directory)
-    n_units = (learner.named[-1][1] if isinstance(learner, DeepBeliefNetwork) else learner).n_components
     try:
         table = FeatureTable.read(directory.table)
         n, n_features = table.components.shape
@@ -382,7 +381,7 @@ def table_of(directory: RunDirectory) -> FeatureTable:
         rows, index = table.example_rows, table.example_index
         if rows.data.dtype.kind != "f" or not np.isfinite(rows.data).all() or (index < 0).any():
             raise ValueError("example_rows are no finite numbers, or example_index is negative")
-        if rows.shape[0] <= index.max(initial=-1) or n != n_units:
+        if rows.shape[0] <= index.max(initial=-1) or n_units not in (None, n):
             raise ValueError(f"it is of {n} units and {rows.shape[0]} examples")
         if not is_description(table.description.to_json(), n_features):
             raise ValueError("its description does not fit its columns")

@@ -35,6 +35,7 @@ class TensorBoard:
                 "pip install 'rarefire[tensorboard]'"
             ) from None
         self._open, self._place = SummaryWriter, directory
+        self._arm = ""
         self._writer: Any = None
 
     def __call__(self, event: Event) -> None:
@@ -50,10 +51,8 @@ class TensorBoard:
         elif isinstance(event, FitEnded):
             self.close()
 
-    _arm = ""
-
     def _epoch(self, event: EpochEnded) -> None:
-        numbers = {**event.record, "rows_per_second": self._n_rows / max(event.seconds, 1e-9)}
+        numbers = {**event.record, "rows_per_second": event.rate(self._n_rows)}
         epoch = numbers.pop("epoch")
         for name, value in numbers.items():
             if isinstance(value, int | float):

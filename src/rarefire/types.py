@@ -202,9 +202,13 @@ class Loss:
     columns: dict[str, Columns] = field(default_factory=dict)
     outer: dict[str, Outer] = field(default_factory=dict)
 
+    def multiplied_out(self) -> Tensors:
+        """The gradients but for those in ``columns``, with factors multiplied out."""
+        return self.grads | {name: gradient.dense() for name, gradient in self.outer.items()}
+
     def dense_grads(self, parameters: Tensors) -> Tensors:
         """All gradients in the shape of their parameters."""
-        grads = self.grads | {name: gradient.dense() for name, gradient in self.outer.items()}
+        grads = self.multiplied_out()
         for name, gradient in self.columns.items():
             grads[name] = torch.zeros_like(parameters[name])
             gradient.add_to(grads[name])

@@ -132,7 +132,7 @@ def fit(
     rows = ranks().first_alone(lambda: open_source(**where))
     runs.check_run(rows, steps, model, seed)
     directory = _directory(out, f"{Path(where['where']).stem}-{cls.__name__}", overwrite)
-    with _watched(directory, _follower(quiet, as_json), log, checkpoint_every) as watch:
+    with _watched(directory, quiet, as_json, log, checkpoint_every) as watch:
         spec = runs.fit_spec(where, rows, steps, model, seed)
         ranks().of_first(lambda: directory.create(spec, overwrite=overwrite))
         runs.go_on(directory, directory.spec(), watch, rows)
@@ -166,7 +166,7 @@ def run(
         typer.echo(f"data: {spec['data']['name']} ({spec['data']['notes']})", err=True)
     suffix = "" if preset == "faithful" else f"-{preset}"
     directory = _directory(out, f"{spec['recipe']['name']}{suffix}", overwrite)
-    with _watched(directory, _follower(quiet, as_json), log, checkpoint_every) as watch:
+    with _watched(directory, quiet, as_json, log, checkpoint_every) as watch:
         ranks().of_first(lambda: directory.create(spec, overwrite=overwrite))
         recipes.go_on(directory, spec, watch)
     _finished(directory, as_json)
@@ -189,7 +189,7 @@ def resume(
     target.spec()  # seen to be a run before anything is locked
     target.check_links()
     if not target.complete:
-        with _watched(target, _follower(quiet, as_json), log, checkpoint_every) as watch:
+        with _watched(target, quiet, as_json, log, checkpoint_every) as watch:
             go_on(target, watch)
     _finished(target, as_json)
 
@@ -224,14 +224,14 @@ def encode(
 
 
 @app.command()
-def show(directory: RunArgument, trust: TrustOption = None) -> None:
+def show(directory: RunArgument) -> None:
     """Print the essentials of a run: what it is, how training went, its figures, and what its features look like."""
     from rich.console import Console
 
     from rarefire.artifact import RunDirectory
     from rarefire.display import curve_lines, metrics_table
 
-    target = RunDirectory(directory, trust or ())
+    target = RunDirectory(directory)
     spec, history, entries = target.spec(), target.history(), target.metrics()
     console = Console()
 
@@ -348,16 +348,10 @@ def _free(out: Path | None, name: str, overwrite: bool) -> Path:
     return out
 
 
-def _follower(quiet: bool, as_json: bool) -> Any:
-    """What shows the progress of a run, or None."""
-    from rarefire.display import JsonLines, LiveProgress
-
-    return JsonLines() if as_json else None if quiet else LiveProgress()
-
-
 @contextlib.contextmanager
-def _watched(directory: Any, follower: Any, log: Log | None, checkpoint_every: float) -> Iterator[Any]:
+def _watched(directory: Any, quiet: bool, as_json: bool, log: Log | None, checkpoint_every: float) -> Iterator[Any]:
     """Lock the directory, show progress, and turn Ctrl-C into a checkpoint; a second one ends at once."""
+    from rarefire.display import JsonLines, LiveProgress
     from rarefire.errors import Interrupted, ProcessLost
     from rarefire.interrupts import interruptible
     from rarefire.parallel import ranks
@@ -366,8 +360,10 @@ def _watched(directory: Any, follower: Any, log: Log | None, checkpoint_every: f
 
     trust = [word for module in directory.trusted for word in ("--trust", module)]
     logged = ["--log", log.value] if log else []
-    listeners = [follower, TensorBoard(directory.boards) if log else None] if is_first() else []
-    listeners = [listener for listener in listeners if listener is not None]
+    listeners: list[Any] = []
+    if is_first():
+        listeners += [JsonLines()] if as_json else [] if quiet else [LiveProgress()]
+        listeners += [TensorBoard(directory.boards)] if log else []
     with ranks().first_holds(directory.locked()), interruptible() as stopped:
         watch = Watch(listeners, stopped, checkpoint_every)
         go_on = f"go on with: {shlex.join(['rarefire', 'resume', str(directory), *trust, *logged])}"

@@ -62,8 +62,7 @@ class Adam(Solver):
         state["steps"] = state["steps"].cpu().add_(1)
         t = int(state["steps"])
         rate = self.settings(progress)["learning_rate"]
-        products = {name: gradient.dense() for name, gradient in loss.outer.items()}
-        for name, gradient in (loss.grads | products).items():
+        for name, gradient in loss.multiplied_out().items():
             m = state[f"first/{name}"].lerp_(gradient, 1 - BETA1)
             v = state[f"second/{name}"].mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
             root = v.sqrt().div_(math.sqrt(1 - BETA2**t)).add_(EPSILON)
