@@ -76,7 +76,7 @@ class Page:
 
 def build_page(page: Page) -> str:
     """The whole HTML file as text."""
-    scripts = [_asset("vendor/uPlot.iife.min.js"), _asset("page.js")]
+    scripts = [_asset("vendor/uPlot.iife.min.js"), _asset("base.js"), _asset("page.js")]
     styles = _asset("vendor/uPlot.min.css") + _asset("style.css")
     environment = Environment(
         loader=PackageLoader("rarefire.report", "assets"),

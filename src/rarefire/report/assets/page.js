@@ -1,42 +1,10 @@
 "use strict";
-// Draws the page's charts, grid and unit panel from the JSON in #data. Text from the data goes in through
-// textContent only, so that a feature's name is never read as markup.
+// Draws the page's charts, grid and unit panel from the JSON in #data.
 
-const data = JSON.parse(document.getElementById("data").textContent);
-const byId = (id) => document.getElementById(id);
-
-/** An element with properties and children; children may be strings. */
-function make(tag, properties = {}, ...children) {
-  const element = Object.assign(document.createElement(tag), properties);
-  element.append(...children);
-  return element;
-}
-
-/** Four significant digits, a true minus sign. */
-function number(value) {
-  return String(Number(Number(value).toPrecision(4))).replace("-", "−");
-}
-
-function percent(share) {
-  return `${number((share * 100).toPrecision(3))} %`;
-}
-
-/** The inverse of `pack` in Python. Typed arrays are little-endian on every machine that runs a browser. */
-function unpack(packed) {
-  const bytes = Uint8Array.from(atob(packed.base64), (character) => character.charCodeAt(0));
-  const type = { uint8: Uint8Array, int32: Int32Array, float32: Float32Array }[packed.dtype];
-  return { values: new type(bytes.buffer), shape: packed.shape };
-}
-
-/** Row i of an unpacked array, whatever its number of axes. */
-function row(array, i) {
-  const size = array.values.length / array.shape[0];
-  return array.values.subarray(i * size, (i + 1) * size);
-}
+const data = JSON.parse(byId("data").textContent);
 
 // ---------------------------------------------------------------- charts
 
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const history_ = data.history;
 const known = (values) => (values || []).filter((value) => value !== null);
 const logAxis = byId("log-axis");
@@ -146,31 +114,10 @@ function sorted(key) {
   return units.sort((a, b) => values[b] - values[a] || a - b);
 }
 
-/** Puts grey values, already scaled by Python's rule, on a canvas. */
-function paint(canvas, grey) {
-  const [height, width, channels] = features.image_shape;
-  canvas.width = width;
-  canvas.height = height;
-  const context = canvas.getContext("2d");
-  const image = context.createImageData(width, height);
-  for (let pixel = 0; pixel < width * height; pixel++) {
-    for (let channel = 0; channel < 3; channel++) {
-      image.data[4 * pixel + channel] = grey[channels * pixel + (channels === 3 ? channel : 0)];
-    }
-    image.data[4 * pixel + 3] = 255;
-  }
-  context.putImageData(image, 0, 0);
-}
-
-/** A canvas of the image's proportions; `hidden` from screen readers where text beside it says the same. */
+/** A picture in the data's shape; rows that are no images are strips, whose height the style says. */
 function picture(grey, label) {
-  const canvas = make("canvas", { className: "image" });
+  const canvas = canvasOf(grey, features.image_shape, label);
   if (features.kind === "image") canvas.style.aspectRatio = `${features.image_shape[1]} / ${features.image_shape[0]}`;
-  if (label) {
-    canvas.setAttribute("role", "img");
-    canvas.setAttribute("aria-label", label);
-  }
-  if (grey) paint(canvas, grey);
   return canvas;
 }
 
