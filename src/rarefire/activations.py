@@ -25,6 +25,8 @@ class Activation(Component, ABC):
     range: ClassVar[tuple[float, float] | None] = None
     #: g of a bounded activation whose rates are σ(gz).
     rate_gain: ClassVar[float | None] = None
+    #: f as a JavaScript expression in ``x`` and the arguments ``p.<name>``, by which a page computes codes.
+    javascript: ClassVar[str | None] = None
 
     @abstractmethod
     def __call__(self, z: Tensor) -> Tensor:
@@ -67,6 +69,8 @@ class Activation(Component, ABC):
 class Identity(Activation):
     """f(z) = z: a linear layer."""
 
+    javascript = "x"
+
     def __call__(self, z: Tensor) -> Tensor:
         """The input itself."""
         return z
@@ -85,6 +89,7 @@ class Sigmoid(Activation):
 
     range = (0.0, 1.0)
     rate_gain = 1.0
+    javascript = "1 / (1 + Math.exp(-x))"
 
     def __call__(self, z: Tensor) -> Tensor:
         """σ(z)."""
@@ -100,6 +105,7 @@ class Tanh(Activation):
 
     range = (-1.0, 1.0)
     rate_gain = 2.0
+    javascript = "Math.tanh(x)"
 
     def __call__(self, z: Tensor) -> Tensor:
         """Tanh z."""
@@ -115,6 +121,7 @@ class ReLU(Activation):
 
     reach = (0.0, math.inf)
     kinks = (0.0,)
+    javascript = "Math.max(x, 0)"
 
     def __call__(self, z: Tensor) -> Tensor:
         """max(z, 0)."""
@@ -136,6 +143,7 @@ class LeakyReLU(Activation):
 
     rules: ClassVar[dict[str, Rule]] = {"negative_slope": Number(0, 1)}
     kinks = (0.0,)
+    javascript = "x > 0 ? x : p.negative_slope * x"
 
     def __init__(self, negative_slope: float = 0.01) -> None:
         self.negative_slope = negative_slope
@@ -164,6 +172,7 @@ class ELU(Activation):
 
     rules: ClassVar[dict[str, Rule]] = {"alpha": Number(0, above=True)}
     kinks = (0.0,)  # the slope jumps there, and where α is 1 its own slope does
+    javascript = "x > 0 ? x : p.alpha * Math.expm1(x)"
 
     def __init__(self, alpha: float = 1.0) -> None:
         self.alpha = alpha
@@ -200,6 +209,7 @@ class ThresholdedReLU(Activation):
 
     rules: ClassVar[dict[str, Rule]] = {"threshold": Number(0)}
     reach = (0.0, math.inf)
+    javascript = "x > p.threshold ? x : 0"
 
     def __init__(self, threshold: float = 1.0) -> None:
         self.threshold = threshold
@@ -228,6 +238,7 @@ class ThresholdedLinear(Activation):
     """
 
     rules: ClassVar[dict[str, Rule]] = {"threshold": Number(0)}
+    javascript = "Math.abs(x) > p.threshold ? x : 0"
 
     def __init__(self, threshold: float = 1.0) -> None:
         self.threshold = threshold

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
@@ -213,6 +213,24 @@ class Loss:
             grads[name] = torch.zeros_like(parameters[name])
             gradient.add_to(grads[name])
         return grads
+
+
+class Affine(NamedTuple):
+    """One layer's way between its units and those below: f(W x + b) going up, f(Wᵀ h + b) going down.
+
+    Parameters
+    ----------
+    weight : Tensor of shape (upper, lower)
+        W.
+    bias : Tensor of shape (upper,) or (lower,)
+        b.
+    law : Activation or Units
+        What f is: the activation itself, or the units' mean.
+    """
+
+    weight: Weight
+    bias: Tensor
+    law: Any
 
 
 def finite(tensors: Tensors) -> bool:

@@ -28,6 +28,8 @@ class Units(Component, ABC):
     rate_gain: ClassVar[float | None] = None
     #: What :meth:`cost` is measured in.
     cost_unit: ClassVar[str]
+    #: The mean as a JavaScript expression in ``x``, the input, by which a page computes codes and reconstructions.
+    javascript: ClassVar[str | None] = None
 
     @property
     def binary(self) -> bool:
@@ -80,6 +82,7 @@ class Bernoulli(Units):
     support = (0.0, 1.0)
     rate_gain = 1.0
     cost_unit = "nats per pixel"
+    javascript = "1 / (1 + Math.exp(-x))"
 
     def mean(self, z: Tensor) -> Tensor:
         """σ(z)."""
@@ -131,6 +134,7 @@ class Gaussian(Units):
 
     support = (-math.inf, math.inf)
     cost_unit = "half squared error per pixel"
+    javascript = "x"
 
     def __init__(self, variance: Tensor | None = None) -> None:
         self.variance = variance

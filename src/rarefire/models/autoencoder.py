@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rarefire.activations import Activation
 from rarefire.random import Generator
-from rarefire.types import Hidden, HiddenBias, Pass, Tensors, Visible, VisibleBias, Weight, columns_together
+from rarefire.types import Affine, Hidden, HiddenBias, Pass, Tensors, Visible, VisibleBias, Weight, columns_together
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,12 @@ class Autoencoder:
     def device(self) -> torch.device:
         """Where the parameters are."""
         return self.encoder_weight.device
+
+    @property
+    def ways(self) -> tuple[list[Affine], list[Affine]]:
+        """What is met on the way up, and on the way down."""
+        up = Affine(self.encoder, self.encoder_bias, self.activation)
+        return [up], [Affine(self.decoder, self.decoder_bias, self.output)]
 
     def hidden_input(self, x: Visible) -> Hidden:
         """W x + b, of rows that are dense or in torch's CSR form."""

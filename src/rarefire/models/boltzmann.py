@@ -10,7 +10,18 @@ import torch
 from torch import Tensor
 
 from rarefire.random import Generator
-from rarefire.types import Hidden, HiddenBias, Pass, PerRow, Tensors, Visible, VisibleBias, Weight, columns_together
+from rarefire.types import (
+    Affine,
+    Hidden,
+    HiddenBias,
+    Pass,
+    PerRow,
+    Tensors,
+    Visible,
+    VisibleBias,
+    Weight,
+    columns_together,
+)
 from rarefire.units import Gaussian, Units
 
 
@@ -84,6 +95,12 @@ class BoltzmannMachine:
     def encoder(self) -> Weight:
         """What a row is multiplied by on the way up: W, or W/σ²."""
         return self.visible.statistic(self.weight)
+
+    @property
+    def ways(self) -> tuple[list[Affine], list[Affine]]:
+        """What is met on the way up, and on the way down."""
+        up = Affine(self.encoder, self.hidden_bias, self.hidden)
+        return [up], [Affine(self.weight, self.visible_bias, self.visible)]
 
     def hidden_input(self, v: Visible) -> Hidden:
         """W t(v) + b, of rows that are dense or in torch's CSR form."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rarefire.models.boltzmann import BoltzmannMachine
 from rarefire.random import Generator
-from rarefire.types import Hidden, HiddenBias, Tensors, Visible, VisibleBias, Weight, columns_together
+from rarefire.types import Affine, Hidden, HiddenBias, Tensors, Visible, VisibleBias, Weight, columns_together
 from rarefire.units import Bernoulli, Units
 
 
@@ -117,6 +117,14 @@ class UnrolledNetwork:
     def decoder(self) -> Weight:
         """The product of all weights on the way down: what a top unit adds, if no layer bent its input."""
         return _product([layer.decoder_weight for layer in self.layers])
+
+    @property
+    def ways(self) -> tuple[list[Affine], list[Affine]]:
+        """What is met on the way up, and on the way down."""
+        up = [Affine(layer.encoder_weight, layer.encoder_bias, self.hidden) for layer in self.layers]
+        lowest, *others = self.layers
+        down = [Affine(layer.decoder_weight, layer.decoder_bias, self.hidden) for layer in reversed(others)]
+        return up, [*down, Affine(lowest.decoder_weight, lowest.decoder_bias, self.visible)]
 
     def up(self, v: Visible, generator: Generator | None = None) -> Way:
         """From rows to the top: samples are handed on where a generator is given, else means."""

@@ -24,6 +24,8 @@ class Standardise(SameColumns):
     """
 
     fitted = ("mean_", "scale_")
+    javascript = "x.map((v, i) => (v - p.mean_[i]) / p.scale_[i])"
+    javascript_inverse = "x.map((v, i) => v * p.scale_[i] + p.mean_[i])"
 
     def fit_source(self, source: Source) -> Standardise:
         """Mean and standard deviation of each column."""
@@ -56,6 +58,8 @@ class Rescale(SameColumns):
     """
 
     fitted = ("range_",)
+    javascript = "x.map((v) => Math.min(1, Math.max(0, (v - p.range_[0]) / (p.range_[1] - p.range_[0] || 1))))"
+    javascript_inverse = "x.map((v) => v * (p.range_[1] - p.range_[0] || 1) + p.range_[0])"
 
     def fit_source(self, source: Source) -> Rescale:
         """Minimum and maximum."""
@@ -104,6 +108,11 @@ class ClipRescale(SameColumns):
 
     fitted = ("range_",)
     rules: ClassVar[dict[str, Rule]] = {"n_sigma": Number(0, above=True)}
+    javascript = (
+        "x.map((v) => p.low + (p.high - p.low) * (Math.min(p.range_[1], Math.max(p.range_[0], v)) - p.range_[0])"
+        " / (p.range_[1] - p.range_[0] || 1))"
+    )
+    javascript_inverse = "x.map((v) => p.range_[0] + (v - p.low) / (p.high - p.low) * (p.range_[1] - p.range_[0]))"
 
     def __init__(self, n_sigma: float = 3.0, low: float = 0.1, high: float = 0.9) -> None:
         self.n_sigma = n_sigma
@@ -143,6 +152,8 @@ class Binarise(SameColumns):
         Values equal to it become 0.
     """
 
+    javascript = "x.map((v) => (v > p.threshold ? 1 : 0))"
+
     def __init__(self, threshold: float = 0.5) -> None:
         self.threshold = threshold
 
@@ -168,6 +179,9 @@ class RemoveMean(SameColumns):
     mean over all of them, so that its hue stays. The mean of each row is lost. ``inverse_transform`` gives rows back
     as they are: of all rows with this result they are the shortest, those of mean 0.
     """
+
+    javascript = "((mean) => x.map((v) => v - mean))(x.reduce((a, b) => a + b) / x.length)"
+    javascript_inverse = "x"
 
     def fit_source(self, source: Source) -> RemoveMean:
         """Nothing to learn but the number of columns."""

@@ -21,6 +21,11 @@ class Step(TransformerMixin, BaseEstimator, ABC):
 
     #: Names of the fitted arrays, which are all that a run has to save.
     fitted: ClassVar[tuple[str, ...]] = ()
+    #: ``apply`` of one row, and its inverse where there is one, as JavaScript expressions by which a page prepares an
+    #: input: ``x`` is the row (a Float64Array), ``p.<name>`` an argument or one of :meth:`javascript_arrays`. A matrix
+    #: stands in ``product(p.M, x)`` for Mx and in ``transposed(p.M, x)`` for Mᵀx.
+    javascript: ClassVar[str | None] = None
+    javascript_inverse: ClassVar[str | None] = None
 
     @abstractmethod
     def fit_source(self, source: Source) -> Step:
@@ -43,6 +48,10 @@ class Step(TransformerMixin, BaseEstimator, ABC):
     def keeps_zeros(self) -> bool:
         """Whether the fitted step maps each value by itself and 0 to 0, so that sparse rows stay sparse."""
         return False
+
+    def javascript_arrays(self, dtype: np.dtype) -> dict[str, NDArray]:
+        """What the JavaScript expressions may name: the fitted arrays, for rows of a type."""
+        return {name: getattr(self, name) for name in self.fitted}
 
     def fit(self, X: Any, y: Any = None) -> Step:
         """Fit to a matrix of shape (n_samples, n_features)."""

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import dctn, idctn
+from scipy.fft import dct, dctn, idctn
 from sklearn.base import ClassNamePrefixFeaturesOutMixin
 from sklearn.utils.extmath import svd_flip
 
@@ -30,6 +30,12 @@ class _CovarianceWhitening(Step):
     epsilon: float
     #: How many axes of largest variance are kept; None for all.
     n_components: int | None = None
+
+    _whitened_js = "product(p.components_, x.map((v, i) => v - p.mean_[i])).map((v, i) => v * p.gain_[i])"
+    _coloured_js = (
+        "transposed(p.components_, {x}.map((v, i) => (p.gain_[i] > 0 ? v / p.gain_[i] : 0)))"
+        ".map((v, i) => v + p.mean_[i])"
+    )
 
     def fit_source(self, source: Source) -> _CovarianceWhitening:
         """Mean and covariance of the rows in double precision, and the eigenvectors.
@@ -116,6 +122,8 @@ class PCAWhitening(ClassNamePrefixFeaturesOutMixin, _CovarianceWhitening):
     """
 
     rules: ClassVar[dict[str, Rule]] = {"epsilon": Number(0), "n_components": Whole(1, none=True)}
+    javascript = _CovarianceWhitening._whitened_js
+    javascript_inverse = _CovarianceWhitening._coloured_js.format(x="x")
 
     def __init__(self, epsilon: float = 0.01, n_components: int | None = None) -> None:
         self.epsilon = epsilon
@@ -167,6 +175,8 @@ class ZCAWhitening(_CovarianceWhitening, SameColumns):
     """
 
     rules: ClassVar[dict[str, Rule]] = {"epsilon": Number(0)}
+    javascript = f"transposed(p.components_, {_CovarianceWhitening._whitened_js})"
+    javascript_inverse = _CovarianceWhitening._coloured_js.format(x="product(p.components_, x)")
 
     def __init__(self, epsilon: float = 0.01) -> None:
         self.epsilon = epsilon
@@ -214,6 +224,12 @@ class OneOverFWhitening(SameColumns):
 
     fitted = ("shape_",)
     rules: ClassVar[dict[str, Rule]] = {"cutoff": Number(0, above=True), "shape": Free()}
+    #: The cosine transform along both axes, each wave times its gain, and the transform back.
+    _filtered_js = (
+        "alongAxes(p.down_back, p.across_back, alongAxes(p.down, p.across, x).map((v, i) => v * p.{gain}[i]))"
+    )
+    javascript = _filtered_js.format(gain="gain")
+    javascript_inverse = _filtered_js.format(gain="inverse_gain")
 
     def __init__(self, cutoff: float = 0.4, shape: tuple[int, ...] | None = None) -> None:
         self.cutoff = cutoff
@@ -262,13 +278,30 @@ class OneOverFWhitening(SameColumns):
 
     def inverse_transform(self, X: NDArray[np.floating]) -> NDArray[np.floating]:
         """Each wave divided by R of its frequency, where R is not too small for it."""
+        return self._filtered(X, self._inverse_gain(X.dtype))
+
+    def _inverse_gain(self, dtype: np.dtype) -> NDArray[np.float64]:
+        """1/R for values of a type, with 0 where R is too small for it."""
         gain = self._gain()
-        large = gain > math.sqrt(np.finfo(X.dtype).eps) * gain.max()
-        return self._filtered(X, np.divide(1, gain, out=np.zeros_like(gain), where=large))
+        large = gain > math.sqrt(np.finfo(dtype).eps) * gain.max()
+        return np.divide(1, gain, out=np.zeros_like(gain), where=large)
 
     def _gain(self) -> NDArray[np.float64]:
         """R at each frequency, of shape (height, width, 1)."""
         return one_over_f_gain((int(self.shape_[0]), int(self.shape_[1])), self.cutoff)[:, :, None]
+
+    def javascript_arrays(self, dtype: np.dtype) -> dict[str, NDArray]:
+        """The cosine transform along each axis, as matrices, and what it multiplies each wave by."""
+        down, across = (dct(np.eye(int(n)), axis=0, norm="ortho") for n in self.shape_[:2])
+        channels = math.prod(map(int, self.shape_[2:]))
+        gains = {"gain": self._gain(), "inverse_gain": self._inverse_gain(dtype)}
+        return {
+            "down": down,
+            "across": across,
+            "down_back": down.T,
+            "across_back": across.T,
+            **{name: np.repeat(gain.ravel(), channels) for name, gain in gains.items()},
+        }
 
     def _filtered(self, rows: NDArray[np.floating], gain: NDArray[np.float64]) -> NDArray[np.floating]:
         images = rows.reshape(len(rows), *self.shape_[:2], -1).astype(np.float64)
