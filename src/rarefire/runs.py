@@ -24,7 +24,7 @@ from rarefire.checkpoint import TrainState
 from rarefire.component import to_spec
 from rarefire.data.open import open_source
 from rarefire.data.saving import save_csr, save_npy
-from rarefire.data.source import ArraySource, Source
+from rarefire.data.source import ArraySource, Description, Source
 from rarefire.errors import InputError, Interrupted, RunError
 from rarefire.estimators.base import SparseLearner
 from rarefire.estimators.beginning import check_processes, check_rows
@@ -37,6 +37,7 @@ from rarefire.metrics import gabor, metric
 from rarefire.parallel import alone, is_first, ranks
 from rarefire.preprocess import PreparedSource, Step, fit_steps, prepared
 from rarefire.report import Page, build_page
+from rarefire.report.trying import trying
 
 #: Sides of the smallest and the largest pictures whose features are told to be edges or not: below there is no room
 #: for a wave, above the search takes minutes.
@@ -279,7 +280,7 @@ def finish(
         for kind in ("png", "svg"):
             directory.write(f"figures/{picture.name}.{kind}", plots.write(picture.figure, kind))
     directory.write_json("figures/captions.json", {picture.name: picture.caption for picture in figures})
-    write_page(directory)
+    write_page(directory, estimator, trained.steps)
     directory.finish(estimator.weights_bytes(trained.steps))
 
 
@@ -311,17 +312,17 @@ def edge_metrics(table: FeatureTable) -> list[dict[str, Any]]:
     return entries
 
 
-def write_page(directory: RunDirectory) -> None:
-    """Build ``report.html`` from what is on disk."""
+def write_page(directory: RunDirectory, estimator: SparseLearner | None = None, steps: Sequence[Step] = ()) -> None:
+    """Build ``report.html`` from what is on disk, fitted estimator and steps included where they are not given."""
     spec = directory.spec()
     if "data" not in spec:
         raise InputError(f"{directory}/spec.json says nothing of the data, so there is nothing to show; fit again")
-    data, estimator = spec["data"], spec["estimator"]
-    learner = built(estimator, SparseLearner, directory)
+    data, told = spec["data"], spec["estimator"]
+    learner = built(told, SparseLearner, directory)
     top = learner.named[-1][1] if isinstance(learner, DeepBeliefNetwork) else learner
     name = type(learner).__name__
     recipe = spec.get("recipe")
-    arguments = {key: value for key, value in estimator["arguments"].items() if key not in ("random_state", "verbose")}
+    arguments = {key: value for key, value in told["arguments"].items() if key not in ("random_state", "verbose")}
     default = {key: to_spec(p.default) for key, p in inspect.signature(type(learner)).parameters.items()}
     changed = {key: _brief(value, directory) for key, value in arguments.items() if value != default.get(key)}
     rows, values = ("documents", "words") if data["kind"] == "words" else ("rows", "values")
@@ -337,6 +338,10 @@ def write_page(directory: RunDirectory) -> None:
         ("Data fingerprint", data["fingerprint"]),
     ]
     captions, pictures = directory.captions(), dict(directory.figures())
+    table = table_of(directory, top.n_components)
+    if estimator is None and directory.weights.is_file():
+        estimator, steps = load_parts(directory)
+    raw = Description.from_json({key: data[key] for key in ("name", "kind", "shape", "feature_names", "notes")})
     page = Page(
         title=recipe["title"] if recipe else f"{data['name']}: {name}",
         subtitle=f"{name} trained on {data['name']}",
@@ -344,12 +349,13 @@ def write_page(directory: RunDirectory) -> None:
         history=directory.history(),
         cost_label=learner.cost_unit,
         metrics=directory.metrics(),
-        table=table_of(directory, top.n_components),
+        table=table,
         figures=[
             (caption, _picture(directory, name, pictures[name]))
             for name, caption in captions.items()
             if name in pictures
         ],
+        trying=None if estimator is None else trying(estimator.fitted_model(), steps, raw, table),
     )
     directory.write("report.html", build_page(page).encode())
 

@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -23,6 +23,9 @@ from numpy.typing import NDArray
 
 from rarefire.features import FeatureTable
 from rarefire.plots import column_names, example_mode, grey_rows, image_shape, strongest
+
+if TYPE_CHECKING:  # which packs its arrays as this module does
+    from rarefire.report.trying import Trying
 
 N_WEIGHTS = 12  # columns named for a unit
 N_VALUES = 8  # and for each of its examples
@@ -62,6 +65,8 @@ class Page:
         The features.
     figures : list of (str, bytes)
         Captions and PNG files.
+    trying : Trying, optional
+        What it takes to try an input; only with a table.
     """
 
     title: str
@@ -72,12 +77,17 @@ class Page:
     metrics: list[dict[str, Any]] = field(default_factory=list)
     table: FeatureTable | None = None
     figures: list[tuple[str, bytes]] = field(default_factory=list)
+    trying: Trying | None = None
 
 
 def build_page(page: Page) -> str:
     """The whole HTML file as text."""
     scripts = [_asset("vendor/uPlot.iife.min.js"), _asset("base.js"), _asset("page.js")]
     styles = _asset("vendor/uPlot.min.css") + _asset("style.css")
+    if page.trying is not None:
+        styles += _asset("try.css")
+        if not page.trying.refusal:
+            scripts += [_asset("compute.js"), page.trying.formulas, _asset("try.js")]
     environment = Environment(
         loader=PackageLoader("rarefire.report", "assets"),
         autoescape=True,
@@ -97,6 +107,7 @@ def build_page(page: Page) -> str:
         data=embed_json(
             {"cost_label": visible(page.cost_label), "history": history, "features": table_data(page.table)}
         ),
+        trying_data=embed_json(page.trying.data) if page.trying else None,
         metrics=[{**metric, "verdict": verdict(metric)} for metric in page.metrics],
         rows="documents" if page.table and page.table.description.kind == "words" else "rows",
         any_published=any(metric.get("within") is not None for metric in page.metrics),
