@@ -282,7 +282,7 @@ class Dying:
 )
 def test_a_kill_at_any_write(tmp_path, rows, monkeypatch, estimator):
     """Killed before and after each file that is replaced and each line that is added."""
-    monkeypatch.setattr(runs, "write_page", lambda directory: directory.write("report.html", b"page"))
+    monkeypatch.setattr(runs, "write_page", lambda directory, *fitted: directory.write("report.html", b"page"))
     alone = begin(tmp_path / "alone", rows, estimator)
     finish(alone)
     for method in ("write", "append_history"):
@@ -431,7 +431,7 @@ def small(path, name):
 @pytest.mark.parametrize("name", SMALL)
 def test_a_recipe_of_autoencoders_goes_on(tmp_path, monkeypatch, name):
     """Stopped within arms and between two, which have their own preparation, it measures the same."""
-    monkeypatch.setattr(runs, "write_page", lambda directory: directory.write("report.html", b"page"))
+    monkeypatch.setattr(runs, "write_page", lambda directory, *fitted: directory.write("report.html", b"page"))
     alone, stopped = small(tmp_path / "alone", name), small(tmp_path / "stopped", name)
     finish(alone)
     arms = {path.name for path in (alone.path / "arms").iterdir()} if (alone.path / "arms").exists() else set()
@@ -449,7 +449,7 @@ def test_a_recipe_of_autoencoders_goes_on(tmp_path, monkeypatch, name):
 @pytest.mark.parametrize("name", ["structure", "patches"])
 def test_a_recipe_of_autoencoders_that_was_killed_between_its_arms(tmp_path, monkeypatch, name):
     """With one arm done and the others not begun; where arms prepare their rows, what they learnt is loaded."""
-    monkeypatch.setattr(runs, "write_page", lambda directory: directory.write("report.html", b"page"))
+    monkeypatch.setattr(runs, "write_page", lambda directory, *fitted: directory.write("report.html", b"page"))
     alone, killed = small(tmp_path / "alone", name), small(tmp_path / "killed", name)
     finish(alone)
     first = min((alone.path / "arms").iterdir(), key=lambda path: (path / "weights.safetensors").stat().st_mtime_ns)
