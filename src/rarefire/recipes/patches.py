@@ -34,12 +34,13 @@ from rarefire.data.open import grey_pictures
 from rarefire.data.source import ArraySource, Description, Source
 from rarefire.estimators.autoencoder import SparseAutoencoder
 from rarefire.estimators.gradient import check_gradient
+from rarefire.features import SMALLEST_EDGE
 from rarefire.metrics import against, expected, gabor, median_of, metric
 from rarefire.penalties import L2, KLDivergence
 from rarefire.preprocess import ClipRescale, RemoveMean
 from rarefire.random import Generator
 from rarefire.recipes import Arm, Recipe
-from rarefire.runs import SMALLEST_EDGE, Picture, Trained
+from rarefire.runs import Picture, Trained
 
 TARGET = 0.01
 CORRELATIONS = (
