@@ -37,7 +37,7 @@ from rarefire.features import FeatureTable, edge_shape, feature_table
 from rarefire.metrics import gabor, metric
 from rarefire.parallel import alone, is_first, ranks
 from rarefire.preprocess import PreparedSource, Step, fit_steps, prepared
-from rarefire.report import Page, build_page
+from rarefire.report import Page, build_page, number
 
 #: Rows whose reconstructions are shown.
 N_SHOWN = 8
@@ -348,21 +348,60 @@ def write_page(directory: RunDirectory) -> None:
         ("Data fingerprint", data["fingerprint"]),
     ]
     captions, pictures = directory.captions(), dict(directory.figures())
+    table, history, metrics = table_of(directory, top.n_components), directory.history(), directory.metrics()
     page = Page(
         title=recipe["title"] if recipe else f"{data['name']}: {name}",
         subtitle=f"{name} trained on {data['name']}",
         facts=facts,
-        history=directory.history(),
+        history=history,
         cost_label=learner.cost_unit,
-        metrics=directory.metrics(),
-        table=table_of(directory, top.n_components),
+        metrics=metrics,
+        table=table,
         figures=[
             (caption, _picture(directory, name, pictures[name]))
             for name, caption in captions.items()
             if name in pictures
         ],
+        key_figures=key_figures(data["n_rows"], table, history, learner.cost_unit, metrics),
+        run=f"{name} {spec['seed']} {data['fingerprint']}",
+        notes=directory.notes(len(table.components)),
     )
     directory.write("report.html", build_page(page).encode())
+
+
+def key_figures(
+    n_rows: int,
+    table: FeatureTable,
+    history: Sequence[dict[str, Any]],
+    cost_unit: str,
+    metrics: Sequence[dict[str, Any]],
+) -> list[tuple[str, str, str]]:
+    """What a run comes to at a glance: names, values, and a line on each."""
+    n_units, rows = len(table.norm), "documents" if table.description.kind == "words" else "rows"
+    figures = [
+        (rows, number(n_rows), f"All {rows} of the source, those that were held out included."),
+        ("units", number(n_units), "Hidden units, each of them a feature."),
+        (
+            "active at once",
+            f"{number(float(table.share_active.sum()))} of {number(n_units)}",
+            f"Mean number of units active on one of the training {rows}.",
+        ),
+        ("dead units", number(int(table.dead.sum())), f"Active on none of the training {rows}."),
+        ("always on", number(int(table.always_on.sum())), f"Active on every one of the training {rows}."),
+    ]
+    for key, name, text in (
+        ("cost", "training cost", f"Of the last epoch, in {cost_unit}, as its batches passed."),
+        ("validation_cost", "held-out cost", f"At the end, in {cost_unit}, of rows that were not trained on."),
+        ("zeros", "zeros", "Share of codes that are exactly zero."),
+    ):
+        last = next((record[key] for record in reversed(history) if record.get(key) is not None), None)
+        if last is not None and (key != "zeros" or last > 0):
+            figures.append((name, f"{number(100 * last)} %" if key == "zeros" else number(last), text))
+    judged = [entry["within"] for entry in metrics if entry.get("within") is not None]
+    if judged:
+        text = "Published or expected figures that this run reaches, of all that it is compared with; see below."
+        figures.append(("as published", f"{sum(judged)} of {len(judged)}", text))
+    return figures
 
 
 def table_of(directory: RunDirectory, n_units: int | None = None) -> FeatureTable:
