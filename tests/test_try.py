@@ -453,7 +453,7 @@ def spot(page, x, y, side):
 def test_drawing_by_mouse(visit, made):
     machine = made("a machine of lines")[0]
     page = visit("a machine of lines")
-    page.get_by_role("button", name="Clear").click()
+    page.locator("#try").get_by_role("button", name="Clear").click()
     row = np.zeros((9, 9), np.float32)
     expect_codes(page, machine.transform(row.reshape(1, -1))[0])
     page.mouse.move(*spot(page, 0, 3, 9))
@@ -468,7 +468,7 @@ def test_drawing_by_mouse(visit, made):
     page.mouse.click(*spot(page, 5.5, 6.5, 9))
     row[6:8, 5:7] = 0.5
     expect_codes(page, machine.transform(row.reshape(1, -1))[0])
-    page.get_by_role("button", name="Invert").click()
+    page.locator("#try").get_by_role("button", name="Invert").click()
     expect_codes(page, machine.transform(1 - row.reshape(1, -1))[0])
 
 
@@ -476,7 +476,7 @@ def test_drawing_by_mouse(visit, made):
 def test_drawing_by_keyboard(visit, made):
     machine = made("a machine of lines")[0]
     page = visit("a machine of lines")
-    page.get_by_role("button", name="Clear").click()
+    page.locator("#try").get_by_role("button", name="Clear").click()
     page.focus("#try-drawing")
     row = np.zeros((9, 9), np.float32)
     for key in ("ArrowUp", "ArrowLeft", "ArrowLeft", " ", "ArrowDown", " "):
