@@ -28,7 +28,7 @@ from rarefire.types import Affine
 
 #: Values of weights and steps that a page carries at the most: 16 MiB where they are of float32.
 MOST_VALUES = 2**22
-#: Training rows to begin from, and rows among which they are looked for.
+#: Rows to begin from, and examples of units among which the range of values is looked for.
 N_EXAMPLES, N_CANDIDATES = 8, 256
 
 
@@ -79,8 +79,8 @@ def trying(model: Any, steps: Sequence[Step], raw: Description, table: FeatureTa
     n_columns = steps[0].n_features_in_ if steps else up[0].weight.shape[1]
     data |= {
         "arrays": [pack(array) for array in parts.arrays],
-        "input": {**_told(raw, n_columns), "low": low, "high": high},
-        "output": _told(shared, down[-1].weight.shape[1]),
+        "input": {**_told(raw), "n": n_columns, "low": low, "high": high},
+        "output": _told(shared),
         "examples": [np.flatnonzero(row).tolist() for row in examples] if raw.kind == "words" else _listed(examples),
     }
     return Trying(data, parts.script())
@@ -109,7 +109,8 @@ class Parts:
         given = {name: value for name, value in part.get_params(deep=False).items() if _names(text, name)}
         numbers = {name: float(value) for name, value in given.items()}
         if self.single:  # to such rows NumPy and torch compare numbers of that precision
-            numbers = {name: float(np.float32(value)) for name, value in numbers.items()}
+            with np.errstate(over="ignore"):
+                numbers = {name: float(np.float32(value)) for name, value in numbers.items()}
         # json.dumps writes infinity as JavaScript does.
         self.formulas.append(f"  {{ arguments: {json.dumps(numbers)}, of: (x, p) => {text} }},")
         return len(self.formulas) - 1
@@ -179,37 +180,45 @@ def _code_range(law: Any) -> list[float] | None:
     return list(span) if span is not None and all(map(math.isfinite, span)) else None
 
 
-def _told(description: Description, n_columns: int) -> dict[str, Any]:
+def _told(description: Description) -> dict[str, Any]:
     """Kind, shape and names of rows."""
     return {
         "kind": description.kind,
-        "n": n_columns,
         "shape": image_shape(description.shape) if description.shape else None,
         "names": [visible(name) for name in description.feature_names or ()],
     }
 
 
 def _beginnings(table: FeatureTable, steps: Sequence[Step]) -> tuple[float, float, NDArray]:
-    """The range of raw values, and raw rows to begin from: those that the steps make strongest examples of.
-
-    The table holds prepared rows. Inverses take them back, and steps without one may leave them as they are; what does
-    not become the same prepared row again is left out.
-    """
+    """The range of raw values, and raw rows to begin from: the table's inputs, or else some of its examples."""
     apart = -(-table.example_rows.shape[0] // N_CANDIDATES)
-    rows = prepared = np.unique(table.example_rows[::apart].toarray(), axis=0)
-    for step in reversed(steps):
-        rows = step.inverse_transform(rows) if hasattr(step, "inverse_transform") else rows
-    again = rows
-    for step in steps:
-        again = step.apply(again)
-    rows = rows[(np.abs(again - prepared) <= 1e-3 * np.abs(prepared).max()).all(axis=1)]
-    if not len(rows):
-        return 0.0, 1.0, rows
-    low, high = float(rows.min()), float(rows.max())
+    examples = _raw(np.unique(table.example_rows[::apart].toarray(), axis=0), steps)
+    inputs = _raw(table.inputs.toarray(), steps)
+    both = np.concatenate([examples, inputs])
+    if not len(both):
+        return 0.0, 1.0, both
+    low, high = float(both.min()), float(both.max())
     if low > -1e-3 and high < 1 + 1e-3:
         low, high = 0.0, 1.0
+    rows = inputs if len(inputs) else examples
     spread = np.unique(np.linspace(0, len(rows) - 1, N_EXAMPLES).round().astype(int))
     return low, high if high > low else low + 1, rows[spread]
+
+
+def _raw(prepared: NDArray, steps: Sequence[Step]) -> NDArray:
+    """Raw rows of which the steps make these.
+
+    Inverses take them back, and steps without one may leave them as they are; what does not become the same prepared
+    row again is left out.
+    """
+    rows = prepared
+    with np.errstate(all="ignore"):  # what overflows is no such row
+        for step in reversed(steps):
+            rows = step.inverse_transform(rows) if len(rows) and hasattr(step, "inverse_transform") else rows
+        again = rows
+        for step in steps:
+            again = step.apply(again)
+        return rows[(np.abs(again - prepared) <= 1e-3 * np.abs(prepared).max(initial=0)).all(axis=1)]
 
 
 def _listed(rows: NDArray) -> list[list[float]]:
