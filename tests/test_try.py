@@ -167,6 +167,19 @@ def test_examples_are_raw_rows_of_the_training(made):
     assert {tuple(columns) for columns in told} <= rows
 
 
+def test_inputs_of_the_table_are_what_is_begun_from(made):
+    pipeline, _, _ = made("axes of digits in double precision")
+    steps, model = [step for _, step in pipeline.steps[:-1]], pipeline[-1]
+    rows = DIGITS[:5].astype(np.float64)
+    ready = prepared(ArraySource(DIGITS.astype(np.float64), OF_DIGITS), steps)
+    shown = steps[0].transform(rows), model.inverse_transform(pipeline.transform(rows))
+    table = feature_table(model.components_, model.optimal_inputs(), model.codes_and_active, ready, shown=shown)
+    data = trying(model.fitted_model(), steps, OF_DIGITS, table).data
+    # Of rows that lost axes, the nearest that have the same codes.
+    assert len(data["examples"]) == 5
+    np.testing.assert_allclose(pipeline.transform(np.array(data["examples"])), pipeline.transform(rows), atol=1e-4)
+
+
 def test_the_range_to_draw_in_is_that_of_raw_values(made):
     for name in ("a machine of lines", "a machine of variances", "binary digits"):
         data = made(name)[2].data["input"]

@@ -212,9 +212,12 @@ def _raw(prepared: NDArray, steps: Sequence[Step]) -> NDArray:
     row again is left out.
     """
     rows = prepared
+    lost = any(not hasattr(step, "inverse_transform") and step.n_outputs != step.n_features_in_ for step in steps)
+    if lost or not len(rows):
+        return np.zeros((0, steps[0].n_features_in_ if steps else rows.shape[1]))
     with np.errstate(all="ignore"):  # what overflows is no such row
         for step in reversed(steps):
-            rows = step.inverse_transform(rows) if len(rows) and hasattr(step, "inverse_transform") else rows
+            rows = step.inverse_transform(rows) if hasattr(step, "inverse_transform") else rows
         again = rows
         for step in steps:
             again = step.apply(again)
