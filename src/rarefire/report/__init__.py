@@ -75,6 +75,8 @@ class Page:
         What tells the run from others: notes are kept by it.
     notes : dict of str to str
         What a person wrote of units, by their numbers.
+    contexts : dict, optional
+        Where the table's examples come from: see :mod:`rarefire.contexts`.
     """
 
     title: str
@@ -88,6 +90,7 @@ class Page:
     key_figures: list[tuple[str, str, str]] = field(default_factory=list)
     run: str = ""
     notes: dict[str, str] = field(default_factory=dict)
+    contexts: dict[str, Any] | None = None
 
 
 def build_page(page: Page) -> str:
@@ -116,6 +119,7 @@ def build_page(page: Page) -> str:
                 "notes": page.notes,
                 "history": history,
                 "features": table_data(page.table),
+                "contexts": _visible_contexts(page.contexts),
                 "reconstructions": reconstructions(page.table),
             }
         ),
@@ -306,6 +310,15 @@ def _top_columns(table: FeatureTable) -> dict[str, Any]:
     return data
 
 
+def _visible_contexts(contexts: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Contexts with what would not show of their texts written out."""
+
+    def shown(entry: dict[str, Any]) -> dict[str, Any]:
+        return {key: visible(value) if isinstance(value, str) else value for key, value in entry.items()}
+
+    return contexts and {key: [shown(entry) for entry in entries] for key, entries in contexts.items()}
+
+
 def _of_groups(table: FeatureTable, what: str) -> NDArray[Any]:
     """The examples' positions or codes, those of one group after those of another."""
     return np.concatenate([getattr(table, f"{name}_{what}") for name in GROUPS.values()], axis=1)
@@ -314,7 +327,7 @@ def _of_groups(table: FeatureTable, what: str) -> NDArray[Any]:
 def reconstructions(table: FeatureTable | None) -> dict[str, Any] | None:
     """Some rows and what comes back of them: pictures and their difference, or columns with both values.
 
-    A difference is drawn on the scale of its row. Columns are those that the row has, and those that come back largest.
+    A difference is drawn on the scale of its row. Columns are those that come back largest.
     """
     if table is None or table.inputs.shape[0] == 0:
         return None
@@ -332,7 +345,7 @@ def reconstructions(table: FeatureTable | None) -> dict[str, Any] | None:
     names = column_names(table)
     for place, returned in enumerate(table.outputs):
         given = table.inputs[[place]].toarray()[0]
-        order = np.argsort(-np.maximum(np.abs(given), np.abs(returned)), kind="stable")[:N_RETURNED]
+        order = np.argsort(-np.abs(returned), kind="stable")[:N_RETURNED]
         rows.append([(visible(names[i]), _short(given[i]), _short(returned[i])) for i in order])
     return {"rows": rows}
 
