@@ -44,6 +44,7 @@ ORDER = [
     "report",
     "estimators",
     "runs",
+    "comparison",
     "recipes",
     "resuming",
     "display",
