@@ -45,6 +45,7 @@ ORDER = [
     "estimators",
     "runs",
     "comparison",
+    "notebook",
     "recipes",
     "resuming",
     "display",

@@ -25,7 +25,7 @@ class Activation(Component, ABC):
     range: ClassVar[tuple[float, float] | None] = None
     #: g of a bounded activation whose rates are σ(gz).
     rate_gain: ClassVar[float | None] = None
-    #: Whether f is odd and units are active with codes of either sign, so that weights and their negative are one feature.
+    #: Whether f is odd and units are active with codes of either sign: weights and their negative are one feature then.
     either_sign: ClassVar[bool] = False
 
     @abstractmethod

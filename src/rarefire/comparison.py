@@ -44,8 +44,12 @@ def write_comparison(a: RunDirectory, b: RunDirectory, output: Path) -> None:
             raise InputError(f"{run} holds no finished run of the command line, so there is nothing to compare")
     check_output(output)
     learners = [_learner(run) for run in (a, b)]
-    sides = [_side(run, learner, output) for run, learner in zip((a, b), learners, strict=True)]
-    page = build_comparison(*sides, either_sign=all(map(_either_sign, learners)), cautions=_cautions(a.spec(), b.spec()))
+    page = build_comparison(
+        _side(a, learners[0], output),
+        _side(b, learners[1], output),
+        either_sign=all(map(_either_sign, learners)),
+        cautions=_cautions(a.spec(), b.spec()),
+    )
     with writing(output) as beside:
         beside.write_text(page, encoding="utf-8")
 
@@ -65,7 +69,9 @@ def check_output(output: Path) -> None:
     if output.exists():
         with open(output, "rb") as file:
             if MARK not in file.read(1000):
-                raise InputError(f"{output} is no page of two runs, so it is not replaced; give another name (--output)")
+                raise InputError(
+                    f"{output} is no page of two runs, so it is not replaced; give another name (--output)"
+                )
 
 
 def _home(run: RunDirectory) -> Path:

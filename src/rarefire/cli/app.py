@@ -270,7 +270,10 @@ def report(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="The page of two runs; by default compare-DIR-DIR2.html beside the first.", metavar="FILE"
+            "--output",
+            "-o",
+            help="The page of two runs; by default compare-DIR-DIR2.html beside the first.",
+            metavar="FILE",
         ),
     ] = None,
     trust: TrustOption = None,
