@@ -64,7 +64,9 @@ def test_a_permuted_and_noised_copy_is_recovered(either_sign):
     a = rng.standard_normal((60, 100)).astype(np.float32)
     order = rng.permutation(60)
     flips = rng.choice([-1, 1], 60) if either_sign else np.ones(60)
-    b = np.concatenate([a[order] * flips[:, None] + 0.3 * rng.standard_normal((60, 100)), rng.standard_normal((7, 100))])
+    b = np.concatenate(
+        [a[order] * flips[:, None] + 0.3 * rng.standard_normal((60, 100)), rng.standard_normal((7, 100))]
+    )
     found = match(a, b * rng.random((67, 1)) * 10, either_sign)
     at = np.argsort(found.pairs[:, 1])
     np.testing.assert_array_equal(found.pairs[at][:, 0], order)

@@ -58,7 +58,9 @@ class Run:
         parts += [cost_curve(run.history()), _figures(run.metrics())]
         if run.page.is_file():
             address = quote(os.path.relpath(run.page))
-            parts.append(note(f'<a href="{address}" style="color:inherit">every feature on its page</a> ({text(run.page)})'))
+            parts.append(
+                note(f'<a href="{address}" style="color:inherit">every feature on its page</a> ({text(run.page)})')
+            )
         return boxed(*parts)
 
 

@@ -5,6 +5,7 @@ const { runs, matching } = JSON.parse(byId("data").textContent);
 const LETTERS = ["A", "B"];
 const COLOURS = ["--first", "--second"];
 const BINS = 20;
+const PART = 100; // items of a list that are made at once
 const charts = new Map();
 const known = (values) => (values || []).filter((value) => value !== null);
 
@@ -127,11 +128,34 @@ function aloneItem(run, unit) {
 let pairs = [];
 let either = false;
 const items = new Map(); // made when they are first shown
+const waiting = new Map(); // of each list what has not been shown yet, as functions that make it
 const threshold = () => Number(byId("threshold").value);
 
 function item(key, build) {
   if (!items.has(key)) items.set(key, build());
   return items.get(key);
+}
+
+/** Shows the next part of a list; its button stands at the end as long as there is more. */
+function extend(list) {
+  const button = list.nextElementSibling;
+  list.append(...waiting.get(list).splice(0, PART).map((build) => build()));
+  button.hidden = waiting.get(list).length === 0;
+  // Observed anew, it reports at once whether it is in sight still.
+  nearing.unobserve(button);
+  if (!button.hidden) nearing.observe(button);
+}
+
+/** A list's end that comes into sight brings more of it, so that thousands are not made before they are looked at. */
+const nearing = new IntersectionObserver((entries) => {
+  for (const { isIntersecting, target } of entries) if (isIntersecting) extend(target.previousElementSibling);
+});
+
+function fill(list, builders) {
+  list.replaceChildren();
+  list.parentElement.scrollTop = 0;
+  waiting.set(list, builders);
+  extend(list);
 }
 
 function english(count, what) {
@@ -150,13 +174,12 @@ function arrange() {
   const key = byId("sort").value;
   matched.sort((p, q) => (key === "cosine" ? q.alike - p.alike : p[key] - q[key]));
   if (byId("reverse").checked) matched.reverse();
-  byId("pairs").replaceChildren(...matched.map((pair) => item(`${pair.a} ${pair.b}`, () => pairItem(pair))));
+  fill(byId("pairs"), matched.map((pair) => () => item(`${pair.a} ${pair.b}`, () => pairItem(pair))));
   byId("matched-heading").textContent = `Matched: ${english(matched.length, "pair")}`;
   LETTERS.forEach((letter, run) => {
     const taken = new Set(matched.map(({ a, b }) => (run === 0 ? a : b)));
     const left = Array.from({ length: runs[run].n_units }, (_, unit) => unit).filter((unit) => !taken.has(unit));
-    byId(`unmatched-${letter}`).querySelector("ul").replaceChildren(
-      ...left.map((unit) => item(`${letter} ${unit}`, () => aloneItem(run, unit))));
+    fill(byId(`alone-${letter}`), left.map((unit) => () => item(`${letter} ${unit}`, () => aloneItem(run, unit))));
     byId(`unmatched-${letter}-heading`).textContent = `Unmatched of ${letter}: ${english(left.length, "unit")}`;
   });
   const [a, b] = runs.map(({ n_units }) => english(n_units, "unit"));
@@ -178,11 +201,13 @@ if (matching) {
   either = pairs.some(({ cosine }) => cosine < 0);
   const strips = runs.some(({ image_shape }) => image_shape?.[0] === 1);
   document.body.classList.toggle("strips", strips);
+  document.body.classList.toggle("pictures", !strips && runs.every(({ images }) => images));
   byId("greys").textContent = runs.some(({ images }) => images)
     ? `${strips ? "A strip shows a unit's weights from first to last column. " : ""}Zero is mid-grey; black and white `
       + "are minus and plus each unit's largest absolute weight."
     : "Columns of largest weight; a minus stands before a negative one.";
   arrange();
+  for (const list of waiting.keys()) list.nextElementSibling.addEventListener("click", () => extend(list));
   byId("sort").addEventListener("change", arrange);
   byId("reverse").addEventListener("change", arrange);
   byId("threshold").addEventListener("input", () => {
