@@ -174,7 +174,7 @@ def test_links_to_the_pages_of_the_runs(visit):
 
 
 def test_words(visit):
-    names = tuple(f"word{i}" for i in range(15)) + (EVIL,)
+    names = (*(f"word{i}" for i in range(15)), EVIL)
     page = visit(*sides(kind="words", feature_names=names))
     a, _ = shown(page)[0]
     words = page.text_content("#pairs li:first-child .words").split(", ")

@@ -244,6 +244,31 @@ def test_what_is_no_such_page_is_never_replaced(runs, cli):
     refused(cli("report", "one", "two"), "no page of two runs")
 
 
+def test_preparation_is_spoken_of(runs, cli):
+    for name, seed, source in (("white", 0, "rows.npy"), ("white too", 1, "rows.npy"), ("other", 0, "more.npy")):
+        np.save("more.npy", np.random.default_rng(5).random((60, 9)))
+        words = ["--prepare", "PCAWhitening", "--seed", seed, "--set", "max_iter=2", "--device", "cpu", "--quiet"]
+        assert cli("fit", source, "--out", name, *words).code == 0
+    for other, sentence in (("white too", None), ("one", "prepared differently"), ("other", "fitted to other data")):
+        assert cli("report", "white", other).code == 0
+        text = (runs / f"compare-white-{other}.html").read_text()
+        for caution in ("prepared differently", "fitted to other data"):
+            assert (caution in text) == (caution == sentence)
+
+
+def test_an_arm_of_a_run(runs, cli):
+    """The page stands beside the run, not in it; directories whose names are no text are linked all the same."""
+    spec = json.loads((runs / "two/spec.json").read_text())
+    (runs / "one/arms").mkdir()
+    shutil.copytree("two", "one/arms/b\udcff")
+    (runs / "one/arms/b\udcff/spec.json").write_text(json.dumps(spec | {"kind": "arm"}))
+    outcome = cli("report", runs / "one/arms/b\udcff", "two")
+    assert outcome.code == 0, outcome.err
+    (page,) = runs.glob("*.html")
+    assert page.name == "compare-b\udcff-two.html"
+    assert page_data(page)["runs"][0]["link"] == "one/arms/b%FF/report.html"
+
+
 def test_either_sign_where_both_runs_allow_it(runs, cli):
     linear = ["--set", "activation=ThresholdedLinear", "--set", "max_iter=2", "--device", "cpu", "--quiet"]
     assert activations.ThresholdedLinear.either_sign

@@ -135,7 +135,7 @@ def _side(run: RunDirectory, learner: SparseLearner, output: Path) -> Side:
         cost_label=learner.cost_unit,
         metrics=run.metrics(),
         table=table_of(run, _top(learner).n_components),
-        link=quote(os.path.relpath(run.page, output.parent)) if run.page.is_file() else None,
+        link=quote(os.fsencode(os.path.relpath(run.page, output.parent))) if run.page.is_file() else None,
     )
 
 
@@ -146,8 +146,9 @@ def _text(value: Any) -> str:
 
 def _cautions(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
     """What makes the columns of two runs differ although they bear the same names."""
-    if a["prepare"] != b["prepare"]:
+    of_a, of_b = a.get("prepare"), b.get("prepare")
+    if of_a != of_b:
         return ["The rows were prepared differently: a cosine compares weights on values as each run saw them."]
-    if a["prepare"] and a["data"]["fingerprint"] != b["data"]["fingerprint"]:
+    if of_a and a["data"]["fingerprint"] != b["data"]["fingerprint"]:
         return ["The preparation was fitted to other data in B than in A, so that columns may stand for other things."]
     return []

@@ -57,7 +57,7 @@ class Run:
             parts.append(note(f"{len(table.norm):,} units, {dead:,} of them dead, {on:,} always on"))
         parts += [cost_curve(run.history()), _figures(run.metrics())]
         if run.page.is_file():
-            address = quote(os.path.relpath(run.page))
+            address = quote(os.fsencode(os.path.relpath(run.page)))
             parts.append(
                 note(f'<a href="{address}" style="color:inherit">every feature on its page</a> ({text(run.page)})')
             )
