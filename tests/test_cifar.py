@@ -218,7 +218,7 @@ def test_by_name(here, tmp_path, monkeypatch, below):
     assert patches.fingerprint == open_source(str(tmp_path / "data/cifar10" / below), patch=8).fingerprint
     assert patches.fingerprint != open_source("cifar10", patch=8, seed=1).fingerprint
     refused(lambda: open_source("cifar10", column="a"), "--column does not apply to cifar10")
-    assert len(grey_pictures("cifar10")) == 12
+    assert len(grey_pictures("cifar10").images) == 12
 
 
 def test_grey_pictures(here, tmp_path):
@@ -227,12 +227,12 @@ def test_grey_pictures(here, tmp_path):
     for number, image in enumerate(images):
         Image.fromarray(image).save(tmp_path / "pictures" / f"{number:02}.png")
     for where in (str(here), str(tmp_path / "pictures")):
-        pictures = grey_pictures(where)
+        pictures = grey_pictures(where).images
         assert [picture.shape for picture in pictures] == [(32, 32)] * 12
         assert {picture.dtype for picture in pictures} == {np.dtype(np.float64)}
         np.testing.assert_allclose(np.stack(pictures), pillow(images).reshape(-1, 32, 32) / 255, atol=1e-7)
-    assert len(grey_pictures(str(here / "test_batch.bin"))) == 2
-    for picture, image in zip(grey_pictures(), grey_images(), strict=True):
+    assert len(grey_pictures(str(here / "test_batch.bin")).images) == 2
+    for picture, image in zip(grey_pictures().images, grey_images(), strict=True):
         np.testing.assert_array_equal(picture, image)
     refused(lambda: grey_pictures("absent"), "absent")
     refused(lambda: grey_pictures("digits"), "digits")

@@ -49,12 +49,13 @@ def test_it_survives_the_disk(tmp_path):
     t = table()
     other = read(t, tmp_path)
     assert other.description == t.description
-    np.testing.assert_array_equal(other.example_rows.toarray(), t.example_rows.toarray())
+    other.check()
     for name, value in vars(t).items():
-        if name not in ("description", "example_rows"):
-            np.testing.assert_array_equal(getattr(other, name), value)
         if name != "description":
-            assert getattr(other, name).dtype == value.dtype
+            there = getattr(other, name)
+            assert there.dtype == value.dtype
+            dense = [one.toarray() if sp.issparse(one) else one for one in (there, value)]
+            np.testing.assert_array_equal(*dense)
 
 
 def read(t, folder):
@@ -107,3 +108,96 @@ def test_examples_of_sparse_rows_take_no_space_for_what_they_have_not(tmp_path):
         np.testing.assert_array_equal(
             other.example_rows[other.example_index[unit]].toarray(), documents[expected].toarray()
         )
+
+
+def test_examples_between_the_strongest_and_the_threshold():
+    t, codes = table(), X @ W.T
+    for unit in range(4):
+        active = np.flatnonzero(codes[:, unit] > 1)
+        order = active[np.argsort(-codes[active, unit], kind="stable")]
+        middle = (len(order) - 3) // 2
+        for name, expected in (("median", order[middle : middle + 3]), ("threshold", order[-3:])):
+            index = getattr(t, f"{name}_index")[unit][: len(expected)]
+            np.testing.assert_array_equal(t.example_sources[index], expected)
+            np.testing.assert_array_equal(t.example_rows[index].toarray(), X[expected])
+            np.testing.assert_allclose(getattr(t, f"{name}_codes")[unit][: len(expected)], codes[expected, unit], 1e-6)
+    np.testing.assert_array_equal(t.example_rows.toarray(), X[t.example_sources])
+
+
+def test_a_dead_unit_has_no_example_between():
+    def silent(rows):
+        codes, active = encode(rows)
+        active[:, 1] = False
+        return codes, active
+
+    t = feature_table(W, UNIT, silent, ArraySource(X, Description("x")))
+    assert (t.median_index[1] == -1).all()
+    assert (t.threshold_index[1] == -1).all()
+    assert (t.median_index[0] >= 0).all()
+    t.check()
+
+
+def test_histograms():
+    t, codes = table(), (X @ W.T).astype(np.float32)
+    assert t.n_surveyed == len(X)
+    np.testing.assert_array_equal(t.active_histogram, np.bincount((codes > 1).sum(axis=1), minlength=5))
+    for unit in range(4):
+        np.testing.assert_allclose(t.code_range[unit], [codes[:, unit].min(), codes[:, unit].max()], rtol=1e-6)
+        whole, _ = np.histogram(codes[:, unit], bins=30)
+        # Values at the edge of a bin may fall to either side.
+        assert np.abs(t.histogram[unit].sum(axis=0) - whole).sum() <= 4
+        assert t.histogram[unit, 1].sum() == (codes[:, unit] > 1).sum()
+
+
+def test_a_survey_of_some_rows_is_spread_over_all(monkeypatch):
+    monkeypatch.setattr("rarefire.features.SURVEYED_VALUES", 4 * 500)
+    t, codes = table(), X @ W.T
+    assert t.n_surveyed == 500
+    np.testing.assert_allclose(
+        t.active_histogram / 500, np.bincount((codes > 1).sum(axis=1), minlength=5) / 2600, atol=0.07
+    )
+    # What only takes sums is over all rows still.
+    np.testing.assert_allclose(t.share_active, (codes > 1).mean(axis=0))
+    for unit in range(4):
+        places = t.example_sources[t.threshold_index[unit][t.threshold_index[unit] >= 0]]
+        np.testing.assert_allclose(t.threshold_codes[unit][: len(places)], codes[places, unit], rtol=1e-6)
+        assert (codes[places, unit] > 1).all()
+
+
+def test_relatives():
+    t, codes = table(), X @ W.T
+    correlation, cosine = np.corrcoef(codes.T), UNIT @ UNIT.T
+    active = codes > 1
+    for unit in range(4):
+        others = [one for one in range(4) if one != unit]
+        by_correlation = sorted(others, key=lambda one: -correlation[unit, one])
+        assert t.together_index[unit].tolist() == by_correlation
+        np.testing.assert_allclose(t.together_correlation[unit], correlation[unit, by_correlation], atol=1e-5)
+        own = active[:, unit]
+        share = [(active[:, one] & own).sum() / max(1, own.sum()) for one in by_correlation]
+        np.testing.assert_allclose(t.together_share[unit], share, rtol=1e-5)
+        by_cosine = sorted(others, key=lambda one: -cosine[unit, one])
+        assert t.alike_index[unit].tolist() == by_cosine
+        np.testing.assert_allclose(t.alike_cosine[unit], cosine[unit, by_cosine], atol=1e-6)
+
+
+def test_one_unit_has_no_relatives():
+    t = feature_table(
+        W[:1], UNIT[:1], lambda rows: (rows @ W[:1].T, rows @ W[:1].T > 1), ArraySource(X, Description("x"))
+    )
+    assert t.alike_index.shape == t.together_index.shape == (1, 0)
+    t.check()
+
+
+def test_edges_and_words_that_belong_together():
+    assert np.isnan(table().gabor_fit).all()  # 2 by 3 pixels are too few
+    y, x = np.mgrid[:8, :8] - 3.5
+    wave = (np.exp(-(x**2 + y**2) / 8) * np.sin(1.5 * x)).ravel()
+    noise = RNG.normal(size=64)
+    filters = np.stack([wave, noise]).astype(np.float32)
+    source = ArraySource(RNG.random((50, 64)).astype(np.float32), Description("x", "image", (8, 8)))
+    t = feature_table(filters, filters, lambda rows: (rows @ filters.T, rows @ filters.T > 0), source)
+    assert t.gabor_fit[0] > 0.9 > 0.6 > t.gabor_fit[1]
+    assert t.edge_like.tolist() == [True, False]
+    assert np.isnan(t.npmi).all()
+    assert np.isfinite(words_table()[0].npmi).any()

@@ -40,6 +40,7 @@ ORDER = [
     "capture",
     "trainer",
     "features",
+    "contexts",
     "plots",
     "report",
     "estimators",

@@ -15,13 +15,15 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from PIL import Image
 from sklearn.base import BaseEstimator
 
 from rarefire import plots
-from rarefire.artifact import RunDirectory, is_description, writing
+from rarefire.artifact import RunDirectory, writing
 from rarefire.checkpoint import TrainState
 from rarefire.component import to_spec
+from rarefire.contexts import check_contexts, contexts_of
 from rarefire.data.open import open_source
 from rarefire.data.saving import save_csr, save_npy
 from rarefire.data.source import ArraySource, Source
@@ -32,15 +34,14 @@ from rarefire.estimators.deep import DeepBeliefNetwork
 from rarefire.estimators.load import built, load_parts, machines_of
 from rarefire.estimators.splitting import Split
 from rarefire.events import Listener
-from rarefire.features import FeatureTable, feature_table
+from rarefire.features import FeatureTable, edge_shape, feature_table
 from rarefire.metrics import gabor, metric
 from rarefire.parallel import alone, is_first, ranks
 from rarefire.preprocess import PreparedSource, Step, fit_steps, prepared
-from rarefire.report import Page, build_page
+from rarefire.report import Page, build_page, number
 
-#: Sides of the smallest and the largest pictures whose features are told to be edges or not: below there is no room
-#: for a wave, above the search takes minutes.
-SMALLEST_EDGE, LARGEST_EDGE = 6, 32
+#: Rows whose reconstructions are shown.
+N_SHOWN = 8
 
 #: The table of features is of float32.
 LARGEST_VALUE = float(np.finfo(np.float32).max)
@@ -270,8 +271,15 @@ def finish(
     """
     watch.pause()
     estimator = trained.estimator
-    table = feature_table(estimator.components_, estimator.optimal_inputs(), estimator.codes_and_active, trained.train)
+    table = feature_table(
+        estimator.components_,
+        estimator.optimal_inputs(),
+        estimator.codes_and_active,
+        trained.train,
+        shown=reconstructed(trained),
+    )
     directory.write("features.safetensors", table.to_bytes())
+    directory.write_contexts(contexts_of(trained.train, table.example_sources))
     watch.pause()
     directory.write_metrics([*metrics, *edge_metrics(table)])
     watch.pause()
@@ -281,6 +289,15 @@ def finish(
     directory.write_json("figures/captions.json", {picture.name: picture.caption for picture in figures})
     write_page(directory)
     directory.finish(estimator.weights_bytes(trained.steps))
+
+
+def reconstructed(trained: Trained) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Some rows, evenly spaced among those held out or else among all, and what comes back of them."""
+    rows = trained.held_out or trained.train
+    some = np.unique(np.linspace(0, rows.shape[0] - 1, N_SHOWN).round().astype(np.int64))
+    shown = rows.rows(some)
+    estimator = trained.estimator
+    return shown, estimator.inverse_transform(estimator.transform(shown))
 
 
 def standard_figures(table: FeatureTable, trained: Trained) -> list[Picture]:
@@ -297,14 +314,10 @@ def standard_figures(table: FeatureTable, trained: Trained) -> list[Picture]:
 
 def edge_metrics(table: FeatureTable) -> list[dict[str, Any]]:
     """Share of edge-like features of grey images, and the same for two kinds of pictures that are no edges."""
-    shape = table.description.shape
-    if table.description.kind != "image" or shape is None or len(shape) != 2:
+    if (shape := edge_shape(table.description)) is None:
         return []
-    if min(shape) < SMALLEST_EDGE or max(shape) > LARGEST_EDGE:
-        return []
-    share = gabor.edge_likeness(table.components, shape).share
     explanation = "share of features that a Gabor pair explains, that oscillate, and that have an orientation"
-    entries = [metric("edge_share", share, "", explanation)]
+    entries = [metric("edge_share", float(table.edge_like.mean()), "", explanation)]
     for control, value in gabor.control_shares(shape).items():
         text = f"the same share among {control.replace('_', ' ')} of that size, which are no edges"
         entries.append(metric(f"edge_share_{control}", value, "", text))
@@ -337,21 +350,61 @@ def write_page(directory: RunDirectory) -> None:
         ("Data fingerprint", data["fingerprint"]),
     ]
     captions, pictures = directory.captions(), dict(directory.figures())
+    table, history, metrics = table_of(directory, top.n_components), directory.history(), directory.metrics()
     page = Page(
         title=recipe["title"] if recipe else f"{data['name']}: {name}",
         subtitle=f"{name} trained on {data['name']}",
         facts=facts,
-        history=directory.history(),
+        history=history,
         cost_label=learner.cost_unit,
-        metrics=directory.metrics(),
-        table=table_of(directory, top.n_components),
+        metrics=metrics,
+        table=table,
         figures=[
             (caption, _picture(directory, name, pictures[name]))
             for name, caption in captions.items()
             if name in pictures
         ],
+        key_figures=key_figures(data["n_rows"], table, history, learner.cost_unit, metrics),
+        run=f"{name} {spec['seed']} {data['fingerprint']}",
+        notes=directory.notes(len(table.components)),
+        contexts=_contexts(directory, table),
     )
     directory.write("report.html", build_page(page).encode())
+
+
+def key_figures(
+    n_rows: int,
+    table: FeatureTable,
+    history: Sequence[dict[str, Any]],
+    cost_unit: str,
+    metrics: Sequence[dict[str, Any]],
+) -> list[tuple[str, str, str]]:
+    """What a run comes to at a glance: names, values, and a line on each."""
+    n_units, rows = len(table.norm), "documents" if table.description.kind == "words" else "rows"
+    figures = [
+        (rows, number(n_rows), f"All {rows} of the source, those that were held out included."),
+        ("units", number(n_units), "Hidden units, each of them a feature."),
+        (
+            "active at once",
+            f"{number(float(table.share_active.sum()))} of {number(n_units)}",
+            f"Mean number of units active on one of the training {rows}.",
+        ),
+        ("dead units", number(int(table.dead.sum())), f"Active on none of the training {rows}."),
+        ("always on", number(int(table.always_on.sum())), f"Active on every one of the training {rows}."),
+    ]
+    for key, name, text in (
+        ("cost", "training cost", f"Of the last epoch, in {cost_unit}, as its batches passed."),
+        ("validation_cost", "held-out cost", f"At the end, in {cost_unit}, of rows that were not trained on."),
+        ("zeros", "zeros", "Share of codes that are exactly zero."),
+    ):
+        last = next((record[key] for record in reversed(history) if record.get(key) is not None), None)
+        if last is not None and (key != "zeros" or last > 0):
+            figures.append((name, f"{number(100 * last)} %" if key == "zeros" else number(last), text))
+    judged = [entry["within"] for entry in metrics if entry.get("within") is not None]
+    if judged:
+        text = "Published or expected figures that this run reaches, of all that it is compared with; see below."
+        figures.append(("as published", f"{sum(judged)} of {len(judged)}", text))
+    return figures
 
 
 def table_of(directory: RunDirectory, n_units: int | None = None) -> FeatureTable:
@@ -364,30 +417,23 @@ def table_of(directory: RunDirectory, n_units: int | None = None) -> FeatureTabl
     """
     try:
         table = FeatureTable.read(directory.table)
-        n, n_features = table.components.shape
-        units, whole = (n,), (n, n_features)
-        kinds: tuple[tuple[str, str, tuple[int, ...]], ...] = (
-            *((name, "f", whole) for name in ("components", "optimal")),
-            *((name, "f", units) for name in ("mean_code", "share_active", "norm")),
-            *((name, "b", units) for name in ("dead", "always_on")),
-            ("example_index", "i", (n, table.example_codes.shape[1])),
-            ("example_codes", "f", (n, table.example_codes.shape[1])),
-        )
-        for name, kind, shape in kinds:
-            array = getattr(table, name)
-            if array.dtype.kind != kind or array.shape != shape or not np.isfinite(array).all():
-                raise ValueError(f"{name} is of type {array.dtype} and shape {array.shape}, or not finite")
-        table.example_rows.check_format()
-        rows, index = table.example_rows, table.example_index
-        if rows.data.dtype.kind != "f" or not np.isfinite(rows.data).all() or (index < 0).any():
-            raise ValueError("example_rows are no finite numbers, or example_index is negative")
-        if rows.shape[0] <= index.max(initial=-1) or n_units not in (None, n):
-            raise ValueError(f"it is of {n} units and {rows.shape[0]} examples")
-        if not is_description(table.description.to_json(), n_features):
-            raise ValueError("its description does not fit its columns")
+        table.check()
+        if n_units not in (None, len(table.components)):
+            raise ValueError(f"it is of {len(table.components)} units")
         return table
     except (AttributeError, LookupError, ValueError, TypeError) as error:
         raise InputError(f"{directory.table} is damaged ({error}); the run must be made again") from None
+
+
+def _contexts(directory: RunDirectory, table: FeatureTable) -> dict[str, Any] | None:
+    """Where the table's examples come from, seen to be on these; None where that is not known."""
+    if (contexts := directory.contexts()) is None:
+        return None
+    try:
+        check_contexts(contexts, table.example_rows.shape[0])
+    except ValueError as error:
+        raise InputError(f"{directory}/contexts.json is damaged ({error}); the run must be made again") from None
+    return contexts if contexts["rows"] else None
 
 
 def _picture(directory: RunDirectory, name: str, content: bytes) -> bytes:

@@ -228,11 +228,14 @@ def show(directory: RunArgument) -> None:
     """Print the essentials of a run: what it is, how training went, its figures, and what its features look like."""
     from rich.console import Console
 
+    from rarefire import terminal
     from rarefire.artifact import RunDirectory
     from rarefire.display import curve_lines, metrics_table
+    from rarefire.runs import table_of
 
     target = RunDirectory(directory)
     spec, history, entries = target.spec(), target.history(), target.metrics()
+    table = table_of(target) if target.table.is_file() else None
     console = Console()
 
     def say(line: str) -> None:
@@ -250,11 +253,7 @@ def show(directory: RunArgument) -> None:
     if entries:
         named = [{**e, **{key: printable(text) for key, text in e.items() if isinstance(text, str)}} for e in entries]
         console.print(metrics_table(named))
-    if target.table.is_file():
-        from rarefire import terminal
-        from rarefire.runs import table_of
-
-        table = table_of(target)
+    if table is not None:
         for line in terminal.activity(table):
             say(line)
         for features in terminal.features(table, console.width, colour=console.color_system is not None):

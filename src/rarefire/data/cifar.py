@@ -13,6 +13,7 @@ from PIL import Image
 
 from rarefire.data.checks import reading
 from rarefire.data.mapped import Stacked
+from rarefire.data.origins import Album
 from rarefire.data.source import ArraySource, Description
 from rarefire.errors import InputError
 
@@ -85,7 +86,8 @@ def load_batches(paths: Sequence[Path], name: str) -> ArraySource:
     """
     greys = _Greys([_mapped(path) for path in paths])
     notes = f"grey values of {', '.join(path.name for path in paths)}, bytes divided by 255"
-    return ArraySource(greys, Description(name, "image", (SIDE, SIDE), notes=notes), 1 / 255)
+    description = Description(name, "image", (SIDE, SIDE), notes=notes)
+    return ArraySource(greys, description, 1 / 255, _Colours(greys.colour, paths))
 
 
 class _Greys:
@@ -106,6 +108,24 @@ class _Greys:
             channels = [Image.fromarray(planes[:, channel]) for channel in range(3)]
             grey[part] = np.asarray(Image.merge("RGB", channels).convert("L"))
         return grey
+
+
+class _Colours(Album):
+    """The images in colour, each called by its file and its number there."""
+
+    def __init__(self, colour: Stacked, paths: Sequence[Path]) -> None:
+        self.colour = colour
+        self.paths = paths
+
+    def name(self, number: int) -> str:
+        file = int(np.searchsorted(self.colour.ends, number, side="right"))
+        return f"{self.paths[file].name}, image {number - self.colour.starts[file]} (counted from 0)"
+
+    def size(self, number: int) -> tuple[int, int]:
+        return SIDE, SIDE
+
+    def pixels(self, number: int) -> NDArray[np.uint8]:
+        return self.colour[np.array([number])].reshape(3, SIDE, SIDE).transpose(1, 2, 0)
 
 
 def _mapped(path: Path) -> np.memmap:

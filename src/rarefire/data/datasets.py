@@ -15,7 +15,8 @@ from rarefire.component import Component
 from rarefire.data.arrays import load_idx
 from rarefire.data.cifar import load_batches
 from rarefire.data.fetch import cifar10_batches, mnist_images, movies_table, newsgroups
-from rarefire.data.images import extract_patches
+from rarefire.data.images import SampleAlbum, cut, sample_pixels
+from rarefire.data.origins import PatchProvenance
 from rarefire.data.source import ArraySource, Description, Source
 from rarefire.data.synthetic import line_images
 from rarefire.data.tables import text_columns
@@ -53,6 +54,10 @@ class TextDataset(Dataset, ABC):
     def documents(self) -> list[str]:
         """The texts, in a fixed order."""
 
+    def titles(self) -> list[str] | None:
+        """What each document is called, where they have names."""
+        return None
+
     def open(self, vocabulary: Sequence[str] | None = None) -> Source:
         """Find the words of each document: (n_documents, n_words), float32.
 
@@ -61,7 +66,7 @@ class TextDataset(Dataset, ABC):
         vocabulary : sequence of str, optional
             The words of the columns; chosen from all documents when left out.
         """
-        return text_source(self.documents(), self.name, vocabulary)
+        return text_source(self.documents, self.name, vocabulary, self.titles)
 
 
 class Lines(Dataset):
@@ -135,21 +140,19 @@ class Photos(Dataset):
 
     def open(self) -> Source:
         """Cut and standardise the patches: (n_patches, patch * patch), float32."""
-        from PIL import Image
-        from sklearn.datasets import load_sample_images
-
         check(self)
         side = self.patch
         generator = Generator(self.seed, "dataset", self.name)
-        grey = [np.asarray(Image.fromarray(image).convert("L")) for image in load_sample_images().images]
-        patches = extract_patches(grey, side, self.n_patches, generator).astype(np.float64)
+        cut_out, places = cut(sample_pixels(), side, self.n_patches, generator)
+        patches = cut_out.astype(np.float64)
         patches -= patches.mean(axis=1, keepdims=True)
         deviation = patches.std()
         if deviation == 0:
             raise InputError("all the patches of photos are flat; draw more of them")
         notes = f"grey in [0, 1], mean of each patch removed, divided by {deviation:.6g} (one for all pixels)"
         description = Description(self.name, "image", (side, side), notes=notes)
-        return ArraySource((patches / deviation).astype(np.float32), description)
+        rows = (patches / deviation).astype(np.float32)
+        return ArraySource(rows, description, provenance=PatchProvenance(SampleAlbum(), places))
 
 
 class MNIST(Dataset):
@@ -235,6 +238,10 @@ class Movies(TextDataset):
         """Find the plots."""
         return film_plots().documents
 
+    def titles(self) -> list[str]:
+        """Find those of the films."""
+        return film_plots().titles
+
 
 class Posts(NamedTuple):
     """Posts to newsgroups, and the name of the group of each."""
@@ -277,3 +284,7 @@ class Newsgroups(TextDataset):
     def documents(self) -> list[str]:
         """Find or fetch the posts."""
         return newsgroup_posts(self.part).documents
+
+    def titles(self) -> list[str]:
+        """The group of each post."""
+        return newsgroup_posts(self.part).labels

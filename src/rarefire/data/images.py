@@ -25,6 +25,7 @@ from PIL import Image, UnidentifiedImageError
 from scipy.fft import dctn, idctn
 
 from rarefire.data.checks import check_expansion
+from rarefire.data.origins import Album, PatchProvenance, Places
 from rarefire.data.source import ArraySource, Description, Source
 from rarefire.errors import InputError
 from rarefire.random import Generator
@@ -101,6 +102,76 @@ def read_image(path: Path, grey: bool = True) -> NDArray[np.uint8] | NDArray[np.
     return levels if grey else np.repeat(levels[:, :, None], 3, axis=2)
 
 
+class FolderAlbum(Album):
+    """Image files, which must stay what they are now for as long as they are asked for.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        In the order of their numbers.
+    """
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.files = files
+        self.stamps = [_stamp(path) for path in files]
+
+    def name(self, number: int) -> str:
+        """That of the file."""
+        return self.files[number].name
+
+    def size(self, number: int) -> tuple[int, int]:
+        """(height, width), from the file's header."""
+        return _header(self._file(number))[:2]
+
+    def pixels(self, number: int) -> NDArray[Any]:
+        """In colour."""
+        return read_image(self._file(number), grey=False)
+
+    def _file(self, number: int) -> Path:
+        path = self.files[number]
+        if self.stamps[number] not in (None, there := _stamp(path)):
+            what = "has changed" if there else "is gone"
+            raise InputError(f"{path} {what} since it was opened; put it back as it was, or open the folder again")
+        return path
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Size and time of a file; None where there is none."""
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return about.st_size, about.st_mtime_ns
+
+
+class SampleAlbum(Album):
+    """The two photographs that scikit-learn brings along; see :func:`grey_images`."""
+
+    def name(self, number: int) -> str:
+        """That of the file."""
+        return Path(_sample_images().filenames[number]).name
+
+    def size(self, number: int) -> tuple[int, int]:
+        """(height, width)."""
+        height, width = self.pixels(number).shape[:2]
+        return height, width
+
+    def pixels(self, number: int) -> NDArray[Any]:
+        """In colour."""
+        return _sample_images().images[number]
+
+
+def sample_pixels() -> list[NDArray[np.uint8]]:
+    """The two photographs that scikit-learn brings along, in grey: (427, 640) each."""
+    return [np.asarray(Image.fromarray(image).convert("L")) for image in _sample_images().images]
+
+
+def _sample_images() -> Any:
+    from sklearn.datasets import load_sample_images
+
+    return load_sample_images()
+
+
 def grey_images(where: Path | str | None = None) -> list[NDArray[np.float64]]:
     """Grey images with values in [0, 1], as :func:`extract_patches` takes them.
 
@@ -122,9 +193,7 @@ def grey_images(where: Path | str | None = None) -> list[NDArray[np.float64]]:
         If there is no image, or one cannot be read.
     """
     if where is None:
-        from sklearn.datasets import load_sample_images
-
-        pixels = [np.asarray(Image.fromarray(image).convert("L")) for image in load_sample_images().images]
+        pixels: Sequence[NDArray[Any]] = sample_pixels()
     else:
         files = image_files(Path(where))
         _check_total(files, sum(8 * height * width for height, width, _ in map(_header, files)))
@@ -221,6 +290,7 @@ def load_folder(folder: Path | str, grey: bool = True) -> Source:
     """
     folder = Path(folder)
     files = image_files(folder)
+    album = FolderAlbum(files)
     height, width, deep = _header(files[0])
     for path in files[1:]:
         *size, deeper = _header(path)
@@ -240,7 +310,7 @@ def load_folder(folder: Path | str, grey: bool = True) -> Source:
         pixels = read_image(path, grey).ravel()
         row[:] = pixels if pixels.dtype == dtype else pixels.astype(dtype) * 257
     notes = f"{'grey' if grey else 'colour'} values scaled to [0, 1]"
-    return ArraySource(values, Description(folder.name, "image", shape, notes=notes), _SCALES[dtype])
+    return ArraySource(values, Description(folder.name, "image", shape, notes=notes), _SCALES[dtype], album)
 
 
 def load_patches(folder: Path | str, side: int, n_patches: int, generator: Generator) -> Source:
@@ -254,6 +324,7 @@ def load_patches(folder: Path | str, side: int, n_patches: int, generator: Gener
     """
     folder = Path(folder)
     files = image_files(folder)
+    album = FolderAlbum(files)
     sizes = []
     for path in files:
         sizes.append(_header(path)[:2])
@@ -262,8 +333,8 @@ def load_patches(folder: Path | str, side: int, n_patches: int, generator: Gener
                 f"{path} is {_size(sizes[-1])}, too small for patches of {side} by {side} pixels; "
                 f"take it out of the folder, or use --patch {min(sizes[-1])} or less"
             )
-    patches = extract_patches((read_image(path) for path in files), side, n_patches, generator, sizes)
-    return ArraySource(patches, _of_patches(folder.name, side))
+    patches, places = cut((read_image(path) for path in files), side, n_patches, generator, sizes)
+    return ArraySource(patches, _of_patches(folder.name, side), provenance=PatchProvenance(album, places))
 
 
 def cut_patches(source: Source, side: int, n_patches: int, generator: Generator) -> Source:
@@ -282,8 +353,8 @@ def cut_patches(source: Source, side: int, n_patches: int, generator: Generator)
             f"use --patch {min(height, width)} or less"
         )
     images = (row.reshape(height, width) for rows in source.batches() for row in rows)
-    patches = extract_patches(images, side, n_patches, generator, [(height, width)] * source.shape[0])
-    return ArraySource(patches, _of_patches(name, side))
+    patches, places = cut(images, side, n_patches, generator, [(height, width)] * source.shape[0])
+    return ArraySource(patches, _of_patches(name, side), provenance=PatchProvenance(source, places))
 
 
 def extract_patches(
@@ -293,6 +364,17 @@ def extract_patches(
     generator: Generator,
     sizes: Sequence[tuple[int, int]] | None = None,
 ) -> NDArray[np.float32]:
+    """Square patches at random positions: those that :func:`cut` gives, without their places."""
+    return cut(images, side, n_patches, generator, sizes)[0]
+
+
+def cut(
+    images: Iterable[NDArray[Any]],
+    side: int,
+    n_patches: int,
+    generator: Generator,
+    sizes: Sequence[tuple[int, int]] | None = None,
+) -> tuple[NDArray[np.float32], Places]:
     """Square patches at positions drawn uniformly, with replacement, from all positions in all images.
 
     Parameters
@@ -310,8 +392,10 @@ def extract_patches(
 
     Returns
     -------
-    ndarray of shape (n_patches, side * side), float32
+    patches : ndarray of shape (n_patches, side * side), float32
         One patch a row, row-major.
+    places : Places
+        Where each was cut.
 
     Raises
     ------
@@ -336,7 +420,7 @@ def extract_patches(
         for row in np.flatnonzero(which == number):
             top, left = corners[row]
             patches[row] = image[top : top + side, left : left + side].astype(np.float32) * scale
-    return patches.reshape(n_patches, -1)
+    return patches.reshape(n_patches, -1), Places(which.astype(np.int32), corners.astype(np.int32), side)
 
 
 @contextmanager

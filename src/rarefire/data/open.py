@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,17 @@ from rarefire.component import members, nearest
 from rarefire.data.arrays import IDX_NAME, load_idx, load_npy, load_npz, load_shards, shard_files
 from rarefire.data.cifar import batch_files, load_batches
 from rarefire.data.datasets import Dataset, TextDataset
-from rarefire.data.images import SUFFIXES, cut_patches, grey_images, load_folder, load_patches
+from rarefire.data.images import (
+    SUFFIXES,
+    FolderAlbum,
+    SampleAlbum,
+    cut_patches,
+    grey_images,
+    image_files,
+    load_folder,
+    load_patches,
+)
+from rarefire.data.origins import Provenance
 from rarefire.data.source import Source
 from rarefire.data.tables import load_csv
 from rarefire.data.text import load_text
@@ -102,7 +112,14 @@ def _open(where: str, patch: int | None, column: str | None, seed: int, vocabula
     return _file(Path(where), patch, column, vocabulary)
 
 
-def grey_pictures(where: str | None = None) -> list[NDArray[np.float64]]:
+class GreyPictures(NamedTuple):
+    """Grey pictures, and where they come from."""
+
+    images: list[NDArray[np.float64]]
+    provenance: Provenance
+
+
+def grey_pictures(where: str | None = None) -> GreyPictures:
     """Grey pictures with values in [0, 1], as :func:`rarefire.data.images.extract_patches` takes them.
 
     Parameters
@@ -114,8 +131,10 @@ def grey_pictures(where: str | None = None) -> list[NDArray[np.float64]]:
 
     Returns
     -------
-    list of ndarray of shape (height, width), float64
+    images : list of ndarray of shape (height, width), float64
         All are held in memory: 400 MiB for CIFAR-10's training part.
+    provenance : Provenance
+        That of rows which are these pictures.
 
     Raises
     ------
@@ -123,14 +142,15 @@ def grey_pictures(where: str | None = None) -> list[NDArray[np.float64]]:
         If there is no picture, one cannot be read, or the dataset is not at hand.
     """
     if where is None:
-        return grey_images()
+        return GreyPictures(grey_images(), SampleAlbum())
     with _in_one_line():
         cls = _named(where)
         if cls is not None and cls.photographs:
             return _images(cls().open())
         if batches := batch_files(where):
             return _images(load_batches(batches, Path(where).name))
-        return grey_images(where)
+        album = FolderAlbum(image_files(Path(where)))
+        return GreyPictures(grey_images(where), album)
 
 
 @contextmanager
@@ -144,9 +164,9 @@ def _in_one_line() -> Iterator[None]:
         raise type(error)(printable(str(error))) from error
 
 
-def _images(source: Source) -> list[NDArray[np.float64]]:
+def _images(source: Source) -> GreyPictures:
     shape = source.description.shape or ()
-    return list(source.rows(slice(None)).astype(np.float64).reshape(-1, *shape))
+    return GreyPictures(list(source.rows(slice(None)).astype(np.float64).reshape(-1, *shape)), source)
 
 
 def _named(where: str) -> type[Dataset] | None:

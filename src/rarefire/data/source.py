@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -15,6 +15,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from rarefire.data.mapped import BlockOrder, block_rows, will_need
+from rarefire.data.origins import Origin, Provenance
 from rarefire.errors import printable
 from rarefire.random import Generator
 
@@ -68,8 +69,11 @@ def batch_rows(width: int, n_values: int = 2**22) -> int:
 SPARSE = 0.1
 
 
-class Source(ABC):
-    """Rows that can be read in any order, a batch at a time; never the whole matrix unless it is asked for."""
+class Source(Provenance, ABC):
+    """Rows that can be read in any order, a batch at a time; never the whole matrix unless it is asked for.
+
+    Where they come from (:meth:`origins`, :meth:`photograph`) is known to some.
+    """
 
     description: Description
 
@@ -110,7 +114,7 @@ class Source(ABC):
         """How many neighbouring rows are best read together; None where rows cost the same in any order."""
         return None
 
-    def read_ahead(self, start: int, stop: int) -> None:  # noqa: B027 (most have nothing to do)
+    def read_ahead(self, start: int, stop: int) -> None:
         """Begin to read the rows from ``start`` on and before ``stop``, where that takes time; they are not kept."""
 
     def order(self, generator: Generator) -> NDArray[np.int64] | BlockOrder:
@@ -179,12 +183,17 @@ class ArraySource(Source):
         What they are.
     scale : float
         What each raw value is multiplied by when it is read (1/255 for bytes).
+    provenance : Provenance, optional
+        Where the rows come from, where that is known; a source of rows that these were made from will do.
     """
 
-    def __init__(self, array: Any, description: Description, scale: float = 1.0) -> None:
+    def __init__(
+        self, array: Any, description: Description, scale: float = 1.0, provenance: Provenance | None = None
+    ) -> None:
         self.array = array
         self.description = description
         self.scale = scale
+        self.provenance = provenance or Provenance()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -216,6 +225,14 @@ class ArraySource(Source):
             block = block.copy()  # a slice shares its memory with the whole
             block.sum_duplicates()
         return sp.csr_array((self._scaled(block.data), block.indices, block.indptr), shape=block.shape)
+
+    def origins(self, index: NDArray[np.int64]) -> Sequence[Origin] | None:
+        """As the provenance has it."""
+        return self.provenance.origins(index)
+
+    def photograph(self, number: int, longest_side: int = 480) -> NDArray[np.uint8]:
+        """As the provenance has it."""
+        return self.provenance.photograph(number, longest_side)
 
     def _scaled(self, values: NDArray[Any]) -> NDArray[np.floating]:
         native = self.dtype.newbyteorder("=")
@@ -273,6 +290,12 @@ class _Subset(Source):
 
     def sparse_rows(self, index: slice | NDArray[np.int64]) -> sp.csr_array:
         return self.whole.sparse_rows(self.index[index])
+
+    def origins(self, index: NDArray[np.int64]) -> Sequence[Origin] | None:
+        return self.whole.origins(self.index[index])
+
+    def photograph(self, number: int, longest_side: int = 480) -> NDArray[np.uint8]:
+        return self.whole.photograph(number, longest_side)
 
     @property
     def block_rows(self) -> int | None:

@@ -9,6 +9,7 @@ import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def load_csv(path: Path | str, column: str | None = None, vocabulary: Sequence[s
             head = list(itertools.islice(rows, FIRST_ROWS))
             rows = itertools.chain(head, rows)
             if _are_texts(row[picked[0]] for _, row in head):
-                return text_source((row[picked[0]] for _, row in rows), path, vocabulary)
+                return text_source(partial(_cells, path, column), path, vocabulary)
         return _numbers(path, names, picked, rows)
 
 
@@ -77,6 +78,12 @@ def text_columns(path: Path, names: Sequence[str]) -> list[tuple[str, ...]]:
     """
     with _table(path, ",".join(names)) as (_, picked, rows):
         return [tuple(row[i] for i in picked) for _, row in rows]
+
+
+def _cells(path: Path, column: str) -> Iterator[str]:
+    """The cells of one column as they are, one after the other."""
+    with _table(path, column) as (_, picked, rows):
+        yield from (row[picked[0]] for _, row in rows)
 
 
 @contextmanager

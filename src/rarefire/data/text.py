@@ -6,15 +6,19 @@ import gzip
 import io
 import re
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
 from rarefire.data.checks import check_expansion, reading
+from rarefire.data.origins import DocumentOrigin, Provenance
 from rarefire.data.source import ArraySource, Description, Source
 from rarefire.errors import InputError
 
@@ -137,19 +141,85 @@ def least_documents(n_documents: int) -> int:
     return next(least for enough, least in LEAST_DOCUMENTS if n_documents >= enough)
 
 
-def text_source(documents: Iterable[str], where: str | Path, vocabulary: Sequence[str] | None = None) -> Source:
+class DocumentProvenance(Provenance):
+    """That of rows which are documents; they are gone through again when they are asked for.
+
+    Parameters
+    ----------
+    documents : callable
+        Gives the documents, in the order of the rows.
+    titles : callable
+        Gives what each is called, or None.
+    matrix : csr_array of shape (n_documents, n_words)
+        Which document has which word, by which a document is known again.
+    words : tuple of str
+        The columns.
+    where : str or Path
+        What messages call the documents.
+    """
+
+    def __init__(
+        self,
+        documents: Callable[[], Iterable[str]],
+        titles: Callable[[], Sequence[str] | None],
+        matrix: sp.csr_array,
+        words: Sequence[str],
+        where: str | Path,
+    ) -> None:
+        self.documents = documents
+        self.titles = titles
+        self.matrix = matrix
+        self.words = words
+        self.where = where
+
+    def origins(self, index: NDArray[np.int64]) -> list[DocumentOrigin]:
+        """The text of each row, seen to have the words of the row."""
+        wanted = np.unique(index).tolist()
+        if not wanted:
+            return []
+        titles, place = self.titles(), {word: number for number, word in enumerate(self.words)}
+        found: dict[int, DocumentOrigin] = {}
+        remaining = iter(wanted)
+        row = next(remaining)
+        for number, document in enumerate(islice(self.documents(), wanted[-1] + 1)):
+            if number != row:
+                continue
+            known = {place[word] for word in _words(document) if word in place}
+            first, last = self.matrix.indptr[row : row + 2]
+            if known != set(self.matrix.indices[first:last].tolist()):
+                raise self._changed(f"its document {row} (counted from 0) has other words")
+            found[row] = DocumentOrigin.of(document, titles[row] if titles else None)
+            row = next(remaining, -1)
+        if len(found) < len(wanted):
+            raise self._changed(f"it has no document {row} (counted from 0)")
+        return [found[number] for number in np.asarray(index).tolist()]
+
+    def _changed(self, how: str) -> InputError:
+        return InputError(
+            f"{self.where} has changed since it was opened: {how}; put it back as it was, or open it again"
+        )
+
+
+def text_source(
+    documents: Callable[[], Iterable[str]],
+    where: str | Path,
+    vocabulary: Sequence[str] | None = None,
+    titles: Callable[[], Sequence[str] | None] = lambda: None,
+) -> Source:
     """Documents as rows of zeros and ones, float32 when read; see :func:`bag_of_words`.
 
     Parameters
     ----------
-    documents : iterable of str
-        Gone through once.
+    documents : callable
+        Gives the documents, in a fixed order: now, and again whenever it is asked where rows come from.
     where : str or Path
         A dataset's name or a path.
     vocabulary : sequence of str, optional
         The words of the columns; chosen from the documents when left out.
+    titles : callable
+        Gives what each document is called, or None.
     """
-    matrix, words = bag_of_words(documents, vocabulary, where=where)
+    matrix, words = bag_of_words(documents(), vocabulary, where=where)
     notes = "1 where a document has the word, 0 elsewhere; "
     if vocabulary is None:
         notes += f"words of at least {least_documents(matrix.shape[0])} of the documents"
@@ -158,7 +228,9 @@ def text_source(documents: Iterable[str], where: str | Path, vocabulary: Sequenc
         notes += "the words were given"
     if n_empty := int((np.diff(matrix.indptr) == 0).sum()):
         notes += f"; {n_empty} documents have none of them"
-    return ArraySource(matrix, Description(Path(where).name, "words", feature_names=words, notes=notes))
+    provenance = DocumentProvenance(documents, titles, matrix, words, where)
+    description = Description(Path(where).name, "words", feature_names=words, notes=notes)
+    return ArraySource(matrix, description, provenance=provenance)
 
 
 def load_text(path: Path | str, vocabulary: Sequence[str] | None = None) -> Source:
@@ -179,8 +251,13 @@ def load_text(path: Path | str, vocabulary: Sequence[str] | None = None) -> Sour
         proportion, if it has no documents, or no word in enough of them.
     """
     path = Path(path)
+    return text_source(partial(text_documents, path), path, vocabulary)
+
+
+def text_documents(path: Path) -> Iterator[str]:
+    """The lines of a text file that are not blank; see :func:`load_text`."""
     with reading(path, "a text"), text_lines(path) as lines:
-        return text_source((line for line in lines if line.strip()), path, vocabulary)
+        yield from (line for line in lines if line.strip())
 
 
 @contextmanager

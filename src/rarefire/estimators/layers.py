@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from rarefire.data.origins import Origin
 from rarefire.data.source import ArraySource, Description, Source
 from rarefire.models.boltzmann import BoltzmannMachine
 from rarefire.random import Generator
@@ -75,6 +76,14 @@ class LayerSource(Source):
         """Of the raw rows."""
         self.source.read_ahead(start, stop)
 
+    def origins(self, index: NDArray[np.int64]) -> Sequence[Origin] | None:
+        """Those of the rows: codes of a patch come from where the patch does."""
+        return self.source.origins(index)
+
+    def photograph(self, number: int, longest_side: int = 480) -> NDArray[np.uint8]:
+        """As of the rows."""
+        return self.source.photograph(number, longest_side)
+
     def at_epoch(self, epoch: int) -> Source:
         """Drawn for this epoch."""
         if self.hand_over == "mean":
@@ -83,7 +92,7 @@ class LayerSource(Source):
 
     def kept(self) -> ArraySource:
         """All rows as they are now, drawn once and for all."""
-        return ArraySource(np.concatenate(list(self.batches())), self.description)
+        return ArraySource(np.concatenate(list(self.batches())), self.description, provenance=self.source)
 
     @cached_property
     def fingerprint(self) -> str:

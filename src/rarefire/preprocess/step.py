@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -13,6 +14,7 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from rarefire.data.memory import validated
+from rarefire.data.origins import Origin
 from rarefire.data.source import ArraySource, Description, Source
 
 
@@ -125,6 +127,14 @@ class PreparedSource(Source):
         for step in self.steps:
             values = step.apply(values)
         return sp.csr_array((values[0], rows.indices, rows.indptr), shape=rows.shape)
+
+    def origins(self, index: NDArray[np.int64]) -> Sequence[Origin] | None:
+        """Those of the raw rows."""
+        return self.source.origins(index)
+
+    def photograph(self, number: int, longest_side: int = 480) -> NDArray[np.uint8]:
+        """As of the raw rows."""
+        return self.source.photograph(number, longest_side)
 
     def at_epoch(self, epoch: int) -> Source:
         """Prepared, the raw rows as they are in an epoch."""

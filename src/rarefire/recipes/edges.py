@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from rarefire import plots
 from rarefire.arguments import Free, Rule, Whole
-from rarefire.data.images import extract_patches
+from rarefire.data.images import cut
 from rarefire.data.source import ArraySource, Description, Source
 from rarefire.estimators.gaussian import GaussianRBM
 from rarefire.metrics import expected, gabor, median_of, metric
@@ -141,10 +141,11 @@ class Edges(Recipe):
         return range(self.seed, self.seed + self.repeats)
 
     def _patches(self, seed: int) -> Source:
-        images, name = photographs(self.source)
-        patches = extract_patches(images, self.side, self.n_patches, Generator(seed, "patches"))
+        photographed = photographs(self.source)
+        patches, places = cut(photographed.images, self.side, self.n_patches, Generator(seed, "patches"))
         notes = "grey, halved in size, patches at random places"
-        return ArraySource(patches.astype(np.float32), Description(name, "image", (self.side,) * 2, notes=notes))
+        description = Description(photographed.name, "image", (self.side,) * 2, notes=notes)
+        return ArraySource(patches.astype(np.float32), description, provenance=photographed.provenance(places))
 
     def _machine(self, setting: Setting, seed: int) -> GaussianRBM:
         return GaussianRBM(

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -29,17 +29,19 @@ from scipy.stats import rankdata
 from rarefire import plots
 from rarefire.activations import Sigmoid
 from rarefire.arguments import Free, Rule, Whole
-from rarefire.data.images import extract_patches, halve, whiten_image
+from rarefire.data.images import cut, halve, whiten_image
 from rarefire.data.open import grey_pictures
+from rarefire.data.origins import PatchProvenance, Places, Provenance
 from rarefire.data.source import ArraySource, Description, Source
 from rarefire.estimators.autoencoder import SparseAutoencoder
 from rarefire.estimators.gradient import check_gradient
+from rarefire.features import SMALLEST_EDGE
 from rarefire.metrics import against, expected, gabor, median_of, metric
 from rarefire.penalties import L2, KLDivergence
 from rarefire.preprocess import ClipRescale, RemoveMean
 from rarefire.random import Generator
 from rarefire.recipes import Arm, Recipe
-from rarefire.runs import SMALLEST_EDGE, Picture, Trained
+from rarefire.runs import Picture, Trained
 
 TARGET = 0.01
 CORRELATIONS = (
@@ -126,10 +128,11 @@ class Patches(Recipe):
 
     def arms(self) -> list[Arm]:
         """For each seed one fit with whitening, then one without."""
-        images, photographed = photographs(self.source)
+        photographed = photographs(self.source)
         arms = []
         for whitened in (True, False):
             name = "whitened" if whitened else "plain"
+            images = photographed.images
             seen = [whiten_image(image) for image in images] if whitened else images
             for seed in range(self.seed, self.seed + self.repeats):
                 model = autoencoder_of_source(self.n_components, TARGET, 1e-4, self.max_iter, seed)
@@ -137,13 +140,15 @@ class Patches(Recipe):
                 arms.append(Arm(f"{name}-{seed}", rows, model, (RemoveMean(), ClipRescale())))
         return arms
 
-    def _rows(self, images: Sequence[NDArray[np.float64]], name: str, whitened: bool, seed: int) -> Source:
+    def _rows(
+        self, images: Sequence[NDArray[np.float64]], photographed: Photographs, whitened: bool, seed: int
+    ) -> Source:
         # The same seed gives the same places in the whitened and in the plain photographs.
-        patches = extract_patches(images, self.side, self.n_patches, Generator(seed, "patches"))
+        patches, places = cut(images, self.side, self.n_patches, Generator(seed, "patches"))
         notes = f"grey, halved in size, {'1/f-whitened' if whitened else 'not whitened'}, patches at random places"
-        description = Description(name, "image", (self.side, self.side), notes=notes)
+        description = Description(photographed.name, "image", (self.side, self.side), notes=notes)
         # In double precision, as the source's own tool computes.
-        return ArraySource(patches.astype(np.float64), description)
+        return ArraySource(patches.astype(np.float64), description, provenance=photographed.provenance(places))
 
     def measure(self, trained: Sequence[Trained]) -> list[dict[str, Any]]:
         """Medians over the seeds: with whitening by their plain names, without it as ``..._plain``."""
@@ -190,10 +195,23 @@ class Patches(Recipe):
         ]
 
 
-def photographs(source: str | None) -> tuple[list[NDArray[np.float64]], str]:
-    """The photographs of a folder, or scikit-learn's two, in grey and halved in size; and what they are called."""
+class Photographs(NamedTuple):
+    """Photographs in grey and halved in size, what they are called, and where they come from."""
+
+    images: list[NDArray[np.float64]]
+    name: str
+    whole: Provenance
+
+    def provenance(self, places: Places) -> PatchProvenance:
+        """That of patches cut from the images."""
+        return PatchProvenance(self.whole, places, scale=2)
+
+
+def photographs(source: str | None) -> Photographs:
+    """The photographs of a folder, or scikit-learn's two, halved."""
     name = "scikit-learn's two photographs" if source is None else Path(source).name
-    return [halve(image) for image in grey_pictures(source)], name
+    pictures = grey_pictures(source)
+    return Photographs([halve(image) for image in pictures.images], name, pictures.provenance)
 
 
 def gradient_gap(trained: Trained) -> dict[str, Any]:

@@ -26,8 +26,9 @@ from PIL import Image
 
 from rarefire.activations import Identity
 from rarefire.arguments import Choice, Free, Rule, Whole
-from rarefire.data.images import extract_patches
+from rarefire.data.images import cut
 from rarefire.data.open import grey_pictures
+from rarefire.data.origins import PatchProvenance, Places
 from rarefire.data.source import ArraySource, Description, Source
 from rarefire.errors import InputError
 from rarefire.estimators.autoencoder import SparseAutoencoder
@@ -125,16 +126,19 @@ class Standardised(Recipe, ABC):
         generator = Generator(seed, "patches")
         pictures, name = grey_pictures(self.source), Path(self.source or "scikit-learn's two photographs").name
         if self.from_ == "patches":
-            cut, how = extract_patches(pictures, self.side, self.n_images, generator), "cut at random places"
+            (seen, places), how = cut(pictures.images, self.side, self.n_images, generator), "cut at random places"
         else:
-            cut, how = _resized(pictures, self.side, self.n_images, generator), "whole pictures made small"
-        rows = cut.astype(np.float64)
+            seen, places = _resized(pictures.images, self.side, self.n_images, generator)
+            how = "whole pictures made small"
+        rows = seen.astype(np.float64)
         over = {"pixel": 0, "image": 1, "global": None}[self.standardise]
         rows = rows - rows.mean(axis=over, keepdims=True)
         deviation = rows.std(axis=over, keepdims=True)
         rows = rows / np.where(deviation < 1e-8, 1, deviation)  # a flat picture stays flat
         notes = f"grey, {how}, mean 0 and variance 1 over each {self.standardise}"
-        return ArraySource(rows.astype(np.float32), Description(name, "image", self.shape, notes=notes))
+        description = Description(name, "image", self.shape, notes=notes)
+        provenance = PatchProvenance(pictures.provenance, places)
+        return ArraySource(rows.astype(np.float32), description, provenance=provenance)
 
     def epochs(self, iterations: int) -> int:
         """Passes over the pictures that so many iterations are."""
@@ -170,18 +174,20 @@ class Standardised(Recipe, ABC):
 
 def _resized(
     pictures: list[NDArray[np.float64]], side: int, n_images: int, generator: Generator
-) -> NDArray[np.float32]:
+) -> tuple[NDArray[np.float32], Places]:
     """Different pictures, the largest square in the middle of each, made ``side`` pixels high and wide."""
     if len(pictures) < n_images:
         raise InputError(
             f"from=resized makes one small picture of each, and there are {len(pictures)} of the {n_images} asked for; "
             "give a source with more (such as cifar10), or from=patches"
         )
+    chosen = np.sort(generator.permutation(len(pictures))[:n_images]).astype(np.int32)
+    sizes = np.array([pictures[index].shape for index in chosen], np.int32)
+    sides = sizes.min(axis=1)
+    corners = (sizes - sides[:, None]) // 2
     rows = []
-    for index in np.sort(generator.permutation(len(pictures))[:n_images]):
+    for index, least, (top, left) in zip(chosen, sides, corners, strict=True):
         picture = pictures[index]
-        least = min(picture.shape)
-        top, left = ((n - least) // 2 for n in picture.shape)
         square = Image.fromarray(picture[top : top + least, left : left + least].astype(np.float32), "F")
         rows.append(np.asarray(square.resize((side, side), Image.Resampling.BOX)).ravel())
-    return np.stack(rows)
+    return np.stack(rows), Places(chosen, corners, sides)

@@ -23,7 +23,7 @@ from sklearn.decomposition import PCA
 
 from rarefire import plots
 from rarefire.arguments import Free, Number, Rule, Whole
-from rarefire.data.images import extract_patches
+from rarefire.data.images import cut
 from rarefire.data.source import ArraySource, Description, Source
 from rarefire.estimators.autoencoder import SparseAutoencoder
 from rarefire.metrics import expected, metric
@@ -116,12 +116,14 @@ class Structure(Recipe):
         )
 
     def _patches(self) -> Source:
-        images, name = photographs(self.source)
-        rows = extract_patches(images, SIDE, self.n_samples, Generator(self.seed, "patches")).astype(np.float64)
+        photographed = photographs(self.source)
+        patches, places = cut(photographed.images, SIDE, self.n_samples, Generator(self.seed, "patches"))
+        rows = patches.astype(np.float64)
         rows -= rows.mean(axis=1, keepdims=True)
         rows /= rows.std()
         notes = "grey, halved in size, mean of each patch removed, divided by one number to a variance of 1"
-        return ArraySource(rows, Description(name, "image", (SIDE, SIDE), notes=notes))
+        description = Description(photographed.name, "image", (SIDE, SIDE), notes=notes)
+        return ArraySource(rows, description, provenance=photographed.provenance(places))
 
     def _noise(self, patches: Source) -> Source:
         deviations = patches.rows(slice(None)).std(axis=0)

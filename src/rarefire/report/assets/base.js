@@ -21,6 +21,11 @@ function percent(share) {
   return `${number((share * 100).toPrecision(3))} %`;
 }
 
+/** A whole number with thousands apart. */
+function english(count) {
+  return count.toLocaleString("en");
+}
+
 /** The inverse of `pack` in Python. Typed arrays are little-endian on every machine that runs a browser. */
 function unpack(packed) {
   const bytes = Uint8Array.from(atob(packed.base64), (character) => character.charCodeAt(0));

@@ -158,8 +158,8 @@ function fill(list, builders) {
   extend(list);
 }
 
-function english(count, what) {
-  return `${count.toLocaleString("en")}${what ? ` ${what}${count === 1 ? "" : "s"}` : ""}`;
+function counted(count, what) {
+  return `${english(count)} ${what}${count === 1 ? "" : "s"}`;
 }
 
 function median(values) {
@@ -175,14 +175,14 @@ function arrange() {
   matched.sort((p, q) => (key === "cosine" ? q.alike - p.alike : p[key] - q[key]));
   if (byId("reverse").checked) matched.reverse();
   fill(byId("pairs"), matched.map((pair) => () => item(`${pair.a} ${pair.b}`, () => pairItem(pair))));
-  byId("matched-heading").textContent = `Matched: ${english(matched.length, "pair")}`;
+  byId("matched-heading").textContent = `Matched: ${counted(matched.length, "pair")}`;
   LETTERS.forEach((letter, run) => {
     const taken = new Set(matched.map(({ a, b }) => (run === 0 ? a : b)));
     const left = Array.from({ length: runs[run].n_units }, (_, unit) => unit).filter((unit) => !taken.has(unit));
     fill(byId(`alone-${letter}`), left.map((unit) => () => item(`${letter} ${unit}`, () => aloneItem(run, unit))));
-    byId(`unmatched-${letter}-heading`).textContent = `Unmatched of ${letter}: ${english(left.length, "unit")}`;
+    byId(`unmatched-${letter}-heading`).textContent = `Unmatched of ${letter}: ${counted(left.length, "unit")}`;
   });
-  const [a, b] = runs.map(({ n_units }) => english(n_units, "unit"));
+  const [a, b] = runs.map(({ n_units }) => counted(n_units, "unit"));
   byId("threshold-value").textContent = number(threshold());
   byId("summary").textContent = `${english(matched.length)} of ${a} of A and of ${b} of B match`
     + (matched.length ? `; their median cosine is ${number(median(matched.map(({ alike }) => alike)))}.` : ".");
