@@ -45,6 +45,8 @@ ORDER = [
     "report",
     "estimators",
     "runs",
+    "comparison",
+    "notebook",
     "recipes",
     "resuming",
     "display",

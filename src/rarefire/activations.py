@@ -25,6 +25,8 @@ class Activation(Component, ABC):
     range: ClassVar[tuple[float, float] | None] = None
     #: g of a bounded activation whose rates are σ(gz).
     rate_gain: ClassVar[float | None] = None
+    #: Whether f is odd and units are active with codes of either sign: weights and their negative are one feature then.
+    either_sign: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, z: Tensor) -> Tensor:
@@ -66,6 +68,8 @@ class Activation(Component, ABC):
 
 class Identity(Activation):
     """f(z) = z: a linear layer."""
+
+    either_sign = True
 
     def __call__(self, z: Tensor) -> Tensor:
         """The input itself."""
@@ -228,6 +232,7 @@ class ThresholdedLinear(Activation):
     """
 
     rules: ClassVar[dict[str, Rule]] = {"threshold": Number(0)}
+    either_sign = True
 
     def __init__(self, threshold: float = 1.0) -> None:
         self.threshold = threshold

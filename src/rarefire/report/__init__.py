@@ -17,7 +17,7 @@ from importlib import resources
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 from numpy.typing import NDArray
 
@@ -95,19 +95,10 @@ class Page:
 
 def build_page(page: Page) -> str:
     """The whole HTML file as text."""
-    scripts = [_asset(name) for name in SCRIPTS]
-    styles = _asset("vendor/uPlot.min.css") + _asset("style.css")
-    environment = Environment(
-        loader=PackageLoader("rarefire.report", "assets"),
-        autoescape=True,
-        finalize=lambda value: visible(value) if type(value) is str else value,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = number
+    scripts = [asset(name) for name in SCRIPTS]
+    styles = asset("vendor/uPlot.min.css") + asset("style.css")
     history = history_columns(page.history)
-    return environment.get_template("page.html.j2").render(
+    return template("page.html.j2").render(
         page=page,
         policy=content_policy(scripts, styles),
         # Markup: files of our own, without a closing tag of their element in them.
@@ -132,6 +123,20 @@ def build_page(page: Page) -> str:
         curves=curve_summaries(history, page.cost_label),
         figures=[(caption, base64.b64encode(png).decode()) for caption, png in page.figures],
     )
+
+
+def template(name: str) -> Template:
+    """A template among the assets, with escaping on."""
+    environment = Environment(
+        loader=PackageLoader("rarefire.report", "assets"),
+        autoescape=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = number
+    return environment.get_template(name)
 
 
 def content_policy(scripts: Sequence[str], styles: str) -> str:
@@ -415,5 +420,6 @@ def curve_summaries(history: dict[str, list[float | None]], cost_label: str) -> 
     return summaries
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """A file among the assets, as text."""
     return resources.files("rarefire.report").joinpath("assets", name).read_text(encoding="utf-8").strip()
