@@ -102,9 +102,9 @@ def mathml(self: Any, node: nodes.math | nodes.math_block) -> None:
 
 def accessible(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:
     """What theme and writer leave out: the level of captions, scrolling by keyboard, lists that define nothing."""
-    tree = "furo_navigation_tree"
-    context[tree] = context[tree].replace('role="heading"', 'role="heading" aria-level="2"')
-    body = context.get("body", "").replace("<pre>", '<pre tabindex="0">')
+    for part in ("furo_navigation_tree", "body"):
+        context[part] = context.get(part, "").replace('role="heading"', 'role="heading" aria-level="2"')
+    body = context["body"].replace("<pre>", '<pre tabindex="0">')
     body = body.replace('<div class="table-wrapper', '<div tabindex="0" class="table-wrapper')
     # A signature over several lines is written as a list without terms; all other lists have a class.
     context["body"] = re.sub(r"<dl>(.*?)</dl>", plain_lines, body, flags=re.DOTALL)
