@@ -6,7 +6,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint slow check bench reproduce reliability clean
+.PHONY: help setup demo test lint slow check docs bench reproduce reliability clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ slow: setup  ## killed processes, browsers, long fits, blocks of the documentati
 	$(PYTEST) -m slow
 
 check: lint test slow  ## all that must pass before a change lands
+
+docs: setup  ## the documentation as a site, build/site/index.html; a warning is an error
+	$(ONE_THREAD) $(BIN)/python tools/docs.py build/site
 
 bench: setup  ## speed, side by side with others, into docs/benchmarks.md (leave the machine alone meanwhile)
 	$(BIN)/python tools/bench.py

@@ -223,6 +223,7 @@ def misuse(folder: str) -> None:
         ({}, ROWS[ranks().rank :]),
         ({"checkpoint_dir": f"{folder}/run"}, ROWS),
         ({"learning_rate": 1e5, "solver": "sgd"}, ROWS),
+        ({"penalty": penalties.KLDivergence(0.1 + 0.1 * ranks().rank)}, ROWS),
     ):
         try:
             rf.SparseAutoencoder(3, max_iter=200, random_state=0, **keywords).fit(rows)
@@ -233,7 +234,7 @@ def misuse(folder: str) -> None:
 
 
 def command_line(folder: str, rank: str, signal_number: str, *words: str) -> None:
-    """The command line, where one process is sent a signal once the history in ``folder`` has twenty lines."""
+    """The command line, where one process is sent a signal, once, when the history in ``folder`` has twenty lines."""
 
     def strike() -> None:
         history = Path(folder, "history.jsonl")
@@ -241,7 +242,7 @@ def command_line(folder: str, rank: str, signal_number: str, *words: str) -> Non
             time.sleep(0.02)
         os.kill(os.getpid(), int(signal_number))
 
-    if os.environ["RANK"] == rank:
+    if os.environ["RANK"] == rank and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
         threading.Thread(target=strike, daemon=True).start()
     sys.argv = ["rarefire", *words]
     main()

@@ -1,15 +1,20 @@
 """The page in a real browser, opened from disk."""
 
+import base64
+import io
+import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from PIL import Image
 
 from rarefire.data.source import ArraySource, Description
 from rarefire.features import feature_table
-from rarefire.report import Page, build_page, visible
+from rarefire.report import SCRIPTS, Page, build_page, visible
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -112,11 +117,23 @@ def visit(browser, tmp_path):
 def selected(page):
     (unit,) = page.eval_on_selector_all('#grid [aria-selected="true"]', "tiles => tiles.map(tile => tile.dataset.unit)")
     assert page.text_content("#unit-heading") == f"Unit {unit}"
+    assert page.get_attribute("#units", "aria-activedescendant") == f"tile-{unit}"
     return int(unit)
 
 
 def order(page):
-    return page.eval_on_selector_all("#grid .tile", "tiles => tiles.map(tile => Number(tile.dataset.unit))")
+    """The units in the order of the grid, from the first line to the last; only those in sight are elements."""
+    seen = {}
+    page.evaluate("byId('grid').scrollTop = 0")
+    while True:
+        page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        tiles = page.eval_on_selector_all(
+            "#grid .tile", "tiles => tiles.map(t => [t.ariaPosInSet, t.ariaSetSize, t.dataset.unit].map(Number))"
+        )
+        seen |= {place: unit for place, _, unit in tiles}
+        if len(seen) == (tiles[0][1] if tiles else 0):
+            return [seen[place] for place in sorted(seen)]
+        page.evaluate("byId('grid').scrollTop += byId('grid').clientHeight")
 
 
 def colours(page, selector):
@@ -139,8 +156,8 @@ def test_all_units_are_there_and_drawn(visit):
     assert drawn[np.abs(weights).argmax()] in (0, 255)
     assert ((drawn > 128) == (weights / np.abs(weights).max() > 1 / 127.5)).mean() > 0.95
     assert set(colours(page, '.tile[data-unit="3"] canvas')) == {128}
-    assert page.locator("#examples li").count() == TABLE.example_index.shape[1]
-    assert page.locator(".chart canvas").count() == 3
+    assert page.locator("#strongest-examples li").count() == TABLE.example_index.shape[1]
+    assert page.locator(".chart canvas").count() == 6  # cost, activity in training, codes, and three of all units
 
 
 def test_deep_link(visit):
@@ -160,11 +177,11 @@ def test_click_and_keyboard(visit):
     page.click('.tile[data-unit="5"]')
     assert selected(page) == 5
     assert page.url.endswith("#unit=5")
-    page.focus('.tile[aria-selected="true"]')
+    page.focus("#units")
     for key, unit in (("ArrowRight", 6), ("ArrowLeft", 5), ("Home", 0), ("ArrowLeft", 0), ("End", N_UNITS - 1)):
         page.keyboard.press(key)
         assert selected(page) == unit
-        assert page.evaluate("Number(document.activeElement.dataset.unit)") == unit
+        assert page.evaluate("document.activeElement.id") == "units"
     page.keyboard.press("Home")
     page.keyboard.press("ArrowDown")
     boxes = [page.locator(f'.tile[data-unit="{unit}"]').bounding_box() for unit in (0, selected(page))]
@@ -172,13 +189,18 @@ def test_click_and_keyboard(visit):
     assert boxes[0]["y"] < boxes[1]["y"]
     # One stop for the Tab key, however many units there are.
     assert page.locator('#grid [tabindex="0"]').count() == 1
+    page.focus("#next")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowLeft")
+    assert selected(page) == page.evaluate("grid.columns") + 1
 
 
 def test_every_unit_shows_its_examples(visit):
     page = visit()
     for unit in range(N_UNITS):
         assert selected(page) == unit
-        codes = re.findall(r"code (\S+)", page.inner_text("#examples"))
+        codes = re.findall(r"code (\S+)", page.inner_text("#strongest-examples"))
         expected = TABLE.example_codes[unit]
         np.testing.assert_allclose([float(code) for code in codes], expected, rtol=1e-3)
         page.click("#next")
@@ -224,7 +246,7 @@ def test_no_horizontal_overflow(visit, kind, width):
 
 def test_log_axis(visit):
     page = visit()
-    label = "charts.get(document.querySelector('[data-chart=cost]')).scales.y.distr"
+    label = "charts.get(document.querySelector('[data-chart=cost]')).chart.scales.y.distr"
     costs = [value for record in HISTORY for key, value in record.items() if "cost" in key]
     assert page.is_checked("#log-axis") == (max(costs) >= 10 * min(costs))
     page.check("#log-axis")
@@ -237,6 +259,7 @@ def test_words(visit):
     table = words_table()
     page = visit(table, anchor="#unit=2")
     told = page.eval_on_selector_all("#grid .tile", "tiles => tiles.map(t => [...t.children].map(c => c.textContent))")
+    assert len(told) == 5
     for unit, words in enumerate(SUBJECTS.values()):
         assert told[unit][1:] == list(words)
     assert told[3] == ["unit 3 · dead"]
@@ -251,7 +274,7 @@ def test_words(visit):
     np.testing.assert_allclose(np.array(widths) / widths[0], [1, 0.875, 0.75, 0.625, 0.5] + [0.05] * 5, atol=0.01)
 
     rows, names = table.example_rows.toarray(), table.description.feature_names
-    documents = page.eval_on_selector_all("#examples li", "items => items.map(item => item.innerText)")
+    documents = page.eval_on_selector_all("#strongest-examples li", "items => items.map(item => item.innerText)")
     assert len(documents) == 9
     for document, place, code in zip(documents, table.example_index[2], table.example_codes[2], strict=True):
         found = re.fullmatch(r"code (\S+)\s+(.+?)(?: … and (\d+) more)?", document)
@@ -262,8 +285,8 @@ def test_words(visit):
         # First those that drive the code.
         own = [word for word in SUBJECTS["crime"] if rows[place, names.index(word)]]
         assert words[: len(own)] == own
-    assert "documents" in page.text_content("#activity-note")
-    assert page.locator("#features canvas").count() == 0
+    assert "documents" in page.text_content("#spread")
+    assert page.locator("#features canvas:not(.chart canvas)").count() == 0
     page.click('.tile[data-unit="3"]')
     assert selected(page) == 3
     assert page.locator(".bars .bar").count() == 0
@@ -353,7 +376,8 @@ def test_a_page_of_hostile_names_is_text(visit, kind):
     made = page.evaluate(
         "['script', 'style', 'iframe', 'a', 'svg', 'b', 'form', 'link'].map(t => document.querySelectorAll(t).length)"
     )
-    assert made == [3, 1, 0, 0, 0, 0, 0, 0]
+    n_scripts, n_links = len(SCRIPTS) + 1, 1 + page.locator("nav a").count()
+    assert made == [n_scripts, 1, 0, n_links, 0, 0, 0, 0]
     assert page.locator("img").count() == len(HOSTILE)
     handlers = "[...document.querySelectorAll('*')].flatMap(e => e.getAttributeNames()).filter(n => n.startsWith('on'))"
     assert page.evaluate(handlers) == []
@@ -409,17 +433,289 @@ def test_the_policy_keeps_out_what_gets_in(browser, tmp_path, guarded):
     context.close()
 
 
-def test_a_thousand_units_stay_fluid(visit):
-    page = visit(make_table(n_units=1000, shape=(8, 8)))
+def test_only_what_is_in_sight_is_made(visit):
+    """Ten thousand units: few elements at any time, and no step that takes a person's patience."""
+    page = visit(make_table(n_units=10_000, shape=(8, 8)))
     page.wait_for_selector('.tile[data-unit="0"] canvas')
-    # Only what is near the visible part is drawn.
-    assert page.locator("#grid canvas").count() < 700
-    page.focus('.tile[aria-selected="true"]')
+    assert page.locator("#grid .tile").count() < 1000
+    for act in (
+        "byId('sort').value = 'norm'; arrange()",
+        "byId('grid').scrollTop = byId('grid').scrollHeight / 2; fill()",
+        "byId('search').value = 'unit 99'; arrange()",
+        "choose(9999)",
+    ):
+        milliseconds = page.evaluate(
+            f"() => {{ const start = performance.now(); {act}; document.body.offsetHeight;"
+            " return performance.now() - start; }"
+        )
+        assert milliseconds < 1000, act
+    assert page.locator("#grid .tile").count() < 1000
+    page.click("#clear")
+    page.select_option("#sort", "index")
+    page.focus("#units")
     page.keyboard.press("End")
-    page.wait_for_selector('.tile[data-unit="999"] canvas')
-    assert selected(page) == 999
-    milliseconds = page.evaluate(
-        "() => { const start = performance.now(); byId('sort').value = 'norm'; arrange();"
-        " document.body.offsetHeight; return performance.now() - start; }"
-    )
-    assert milliseconds < 1000
+    assert selected(page) == 9999
+    assert page.locator('.tile[data-unit="9999"] canvas').is_visible()
+    page.keyboard.press("Home")
+    assert selected(page) == 0
+
+
+def unit_values(key):
+    return {
+        "share_active": 100 * TABLE.share_active,
+        "mean_code": TABLE.mean_code,
+        "norm": TABLE.norm,
+        "coherence": TABLE.alike_cosine[:, 0],
+        "gabor_fit": TABLE.gabor_fit,
+        "index": np.arange(N_UNITS),
+    }[key]
+
+
+def test_ranges(visit):
+    page = visit()
+    page.click("#filters summary")
+    for key in ("share_active", "mean_code", "norm", "coherence", "gabor_fit", "index"):
+        values = unit_values(key)
+        low, high = np.round(np.nanquantile(values, [0.2, 0.7]), 3)
+        page.fill(f"#{key}-from", str(low))
+        page.fill(f"#{key}-to", str(high))
+        expected = np.flatnonzero((values >= low) & (values <= high))
+        assert 0 < len(expected) < N_UNITS
+        assert order(page) == expected.tolist(), key
+        assert page.text_content("#count") == f"{len(expected)} of {N_UNITS} units."
+        page.click("#clear")
+    assert order(page) == list(range(N_UNITS))
+    page.fill("#norm-from", "7")
+    page.fill("#mean_code-to", "0.5")
+    both = (TABLE.norm >= 7) & (TABLE.mean_code <= 0.5)
+    assert order(page) == np.flatnonzero(both).tolist()
+
+
+def test_a_range_that_no_unit_is_in(visit):
+    page = visit()
+    page.click("#filters summary")
+    page.fill("#norm-from", "1e9")
+    assert page.locator("#grid .tile").count() == 0
+    assert page.text_content("#count") == f"0 of {N_UNITS} units."
+    page.click("#next")
+    page.focus("#units")
+    page.keyboard.press("ArrowRight")
+    page.click("#clear")
+    assert selected(page) == 0
+
+
+def test_a_bar_of_units_asks_for_these(visit):
+    page = visit()
+    box = page.locator("#norm-chart .u-over").bounding_box()
+    counts, edges = np.histogram(TABLE.norm.astype(np.float32), bins=25)
+    bar = int(np.argmax(counts))
+    step = edges[1] - edges[0]
+    share = (edges[bar] + step / 2 - (edges[0] - step / 4)) / (edges[-1] - edges[0] + step / 2)
+    page.locator("#norm-chart .u-over").click(position={"x": float(share * box["width"]), "y": box["height"] / 2})
+    shown = order(page)
+    assert abs(len(shown) - counts[bar]) <= 1  # one at an edge may fall to either side
+    assert all(edges[bar] - 1e-4 <= TABLE.norm[unit] <= edges[bar + 1] + 1e-4 for unit in shown)
+    assert selected(page) in shown
+
+
+def test_search(visit):
+    page = visit(words_table())
+    page.fill("#search", "Wedding")
+    assert order(page) == [1, 4]  # one that it excites, and one that it silences
+    page.fill("#search", "unit 2")
+    assert order(page) == [2]
+    page.fill("#search", "nothing like it")
+    assert order(page) == []
+
+
+def test_notes(visit, tmp_path):
+    page = visit()
+    page.click('.tile[data-unit="4"]')
+    page.fill("#note", "a vertical edge")
+    page.click('.tile[data-unit="9"]')
+    assert page.input_value("#note") == ""
+    page.fill("#search", "vertical")
+    assert order(page) == [4]
+    page.fill("#search", "")
+    page.check("#noted")
+    assert order(page) == [4]
+    page.uncheck("#noted")
+    with page.expect_download() as waiting:
+        page.click("#export")
+    file = tmp_path / waiting.value.suggested_filename
+    waiting.value.save_as(file)
+    assert json.loads(file.read_text())["notes"] == {"4": "a vertical edge"}
+    # Kept for the next time that the page is opened.
+    page.reload()
+    page.click('.tile[data-unit="4"]')
+    assert page.input_value("#note") == "a vertical edge"
+    file.write_text(json.dumps({"run": "another", "notes": {"11": "a spot", "4": ""}}))
+    page.set_input_files("#import", file)
+    page.locator("#notes-said:not(:empty)", has_text="another run").wait_for()
+    page.check("#noted")
+    assert order(page) == [11]
+    for damage in ("[", '{"notes": {"99999": "x"}}', '{"notes": {"1": 2}}', "{}"):
+        file.write_text(damage)
+        page.set_input_files("#import", file)
+        page.locator("#notes-said", has_text="not brought in").wait_for()
+        page.evaluate("byId('notes-said').textContent = ''")
+
+
+def test_notes_of_the_run_are_on_its_page(visit):
+    page = visit(page=Page("A page", "of features", [], [], "", [], TABLE, notes={"7": "from the directory"}))
+    page.check("#noted")
+    assert order(page) == [7]
+    assert page.input_value("#note") == ""
+    page.click('.tile[data-unit="7"]')
+    assert page.input_value("#note") == "from the directory"
+
+
+def test_how_often_which_code(visit):
+    page = visit(anchor="#unit=5")
+    silent, active = TABLE.histogram[5]
+    drawn = page.evaluate("charts.get(byId('codes')).chart.data")
+    assert [count or 0 for count in drawn[1]] == (silent + active).tolist()
+    assert [count or 0 for count in drawn[2]] == silent.tolist()
+    low, high = TABLE.code_range[5]
+    np.testing.assert_allclose(drawn[0], low + (high - low) * (np.arange(30) + 0.5) / 30, rtol=1e-5)
+    assert f"{active.sum()} of 300" in page.get_attribute("#codes", "aria-label")
+
+
+def test_examples_between_and_relatives(visit):
+    page = visit(anchor="#unit=5")
+    for group in ("median", "threshold"):
+        codes = re.findall(r"code (\S+)", page.inner_text(f"#{group}-examples"))
+        np.testing.assert_allclose([float(code) for code in codes], getattr(TABLE, f"{group}_codes")[5], rtol=1e-3)
+    for group, values in (("together", TABLE.together_correlation), ("alike", TABLE.alike_cosine)):
+        units = re.findall(r"unit (\d+)", page.inner_text(f"#{group}"))
+        there = getattr(TABLE, f"{group}_index")[5][values[5] > 0]
+        assert [int(unit) for unit in units] == there.tolist()
+    page.locator("#alike button").first.click()
+    assert selected(page) == TABLE.alike_index[5, 0]
+    assert page.evaluate("document.activeElement.id") == "unit-heading"
+    # A unit that is never active has no examples but its strongest.
+    dead = make_table(shape=(8, 8))
+    dead = replace(dead, median_index=np.full_like(dead.median_index, -1))
+    page = visit(dead)
+    assert not page.locator("#median-group").is_visible()
+    assert page.locator("#threshold-group").is_visible()
+
+
+def test_examples_in_place_on_their_photograph(visit):
+    rng = np.random.default_rng(1)
+    pixels = rng.integers(0, 255, (60, 90, 3), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG")
+    rows = [
+        {"name": "meadow.jpg", "box": [0.25, 0.5, 0.1, 0.2], "photograph": 0}
+        if place % 2
+        else {"name": "one of many.jpg", "box": [0, 0, 0.1, 0.1], "photograph": None}
+        for place in range(TABLE.example_rows.shape[0])
+    ]
+    contexts = {
+        "rows": rows,
+        "photographs": [{"name": "meadow.jpg", "jpeg": base64.b64encode(stream.getvalue()).decode()}],
+    }
+    page = visit(page=Page("A page", "of features", [], [], "", [], TABLE, contexts=contexts))
+    framed = [rank + 1 for rank, place in enumerate(TABLE.example_index[0]) if place % 2]
+    assert [int(n) for n in page.locator(".frame").all_text_contents()] == framed
+    image = page.locator("#photographs img")
+    assert image.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [90, 60]
+    box, frame = image.bounding_box(), page.locator(".frame").first.bounding_box()
+    there = [
+        (frame["y"] - box["y"]) / box["height"],
+        (frame["x"] - box["x"]) / box["width"],
+        frame["height"] / box["height"],
+        frame["width"] / box["width"],
+    ]
+    np.testing.assert_allclose(there, rows[1]["box"], atol=0.02)
+    assert page.inner_text("#strongest-examples").count("one of many.jpg") == 9 - len(framed)
+
+
+def test_words_that_drive_a_code_are_marked_in_the_document(visit):
+    table = words_table()
+    names = table.description.feature_names
+    rows = table.example_rows.toarray()
+    texts = [
+        " ".join(f"{names[j].upper()}," for j in np.flatnonzero(row)) + " and <b>no word</b> of the model's"
+        for row in rows
+    ]
+    contexts = {
+        "rows": [{"text": text, "cut": False, "title": f"Film {n}"} for n, text in enumerate(texts)],
+        "photographs": [],
+    }
+    page = visit(page=Page("A page", "of features", [], [], "", [], table, contexts=contexts), anchor="#unit=2")
+    for rank, place in enumerate(table.example_index[2]):
+        item = page.locator("#strongest-examples li").nth(rank)
+        assert f"Film {place}" in item.inner_text()
+        if item.locator("details").count():
+            item.locator("summary").click()
+            item = item.locator("details p")
+        assert "<b>no word</b>" in item.inner_text()
+        marked = {word.lower() for word in item.locator("mark.up").all_text_contents()}
+        assert marked == {word for word in SUBJECTS["crime"] if rows[place, names.index(word)]}
+        lowered = {word.lower() for word in item.locator("mark.down").all_text_contents()}
+        assert lowered <= {f"filler{i}" for i in range(5)}
+
+
+def test_reconstructions(visit):
+    rng = np.random.default_rng(2)
+    inputs, outputs = rng.random((3, 64)), rng.random((3, 64))
+    table = replace(TABLE, inputs=sp.csr_array(inputs.astype(np.float32)), outputs=outputs.astype(np.float32))
+    page = visit(table)
+    assert page.locator("#reconstructions-list li").count() == 3
+    for i in range(3):
+        parts = [
+            colours(page, f"#reconstructions-list li:nth-child({i + 1}) figure:nth-child({n}) canvas")
+            for n in (1, 2, 3)
+        ]
+        for drawn, expected in zip(
+            parts, (255 * inputs[i], 255 * outputs[i], 128 + 127.5 * (outputs - inputs)[i]), strict=True
+        ):
+            np.testing.assert_allclose(drawn, expected, atol=1.5)
+    words = words_table()
+    inputs = np.zeros((2, 515), np.float32)
+    inputs[0, [0, 3]] = 1
+    outputs = np.zeros_like(inputs)
+    outputs[0, [0, 1]] = 0.9, 0.4
+    page = visit(replace(words, inputs=sp.csr_array(inputs), outputs=outputs))
+    first = page.locator("#reconstructions-list li:first-child tbody tr").all_inner_texts()
+    assert [line.split() for line in first[:2]] == [["alien", "1", "0.9"], ["planet", "0", "0.4"]]
+    assert visit().locator("#reconstructions").count() == 0
+
+
+def every_kind():
+    metrics = [
+        {"name": "cost", "value": 0.5, "unit": "nats", "explanation": "what it is", "published": 0.5, "within": True}
+    ]
+    for kind, extra in (
+        ("image", {"shape": (8, 8)}),
+        ("named", {"feature_names": tuple(f"column {i}" for i in range(64))}),
+        ("plain", {}),
+    ):
+        table = make_table(kind, untied=True, **extra)
+        shown = sp.csr_array(table.example_rows[:3])
+        yield (
+            kind,
+            Page(
+                kind,
+                "of features",
+                [("Seed", "0")],
+                HISTORY,
+                "nats",
+                metrics,
+                replace(table, inputs=shown, outputs=shown.toarray()),
+                key_figures=[("units", "67", "Hidden units.")],
+            ),
+        )
+    yield "words", Page("words", "of documents", [], HISTORY, "", metrics, words_table())
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("kind", "made"), list(every_kind()))
+def test_an_accessibility_checker_finds_nothing(visit, kind, made, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
+    page = visit(page=made, scheme=scheme)
+    page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
+    found = axe.Axe().run(page).response["violations"]
+    assert [(one["id"], one["impact"], [node["html"][:200] for node in one["nodes"][:3]]) for one in found] == []

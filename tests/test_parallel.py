@@ -221,10 +221,11 @@ def test_programs_have_one_seed_one_directory_and_the_same_errors(ended, tmp_pat
     assert code == 0, err
     answers = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
     assert answers[0] == answers[1]
-    different, held, diverged = answers[0]["sentences"]
+    different, held, diverged, arguments = answers[0]["sentences"]
     assert "different rows" in different
     assert "finished run" in held
     assert "diverged" in diverged
+    assert arguments == "the processes were given different arguments; give the same to each"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0.json", "1.json", "run"]
 
 
@@ -279,6 +280,21 @@ def test_a_killed_process_ends_the_job_and_the_run_goes_on_on_any_number(rank, u
     assert (code, said) == (0, []), err
     for went_on in (run, tmp_path / "three"):
         assert_close(went_on, undisturbed / "alone")
+
+
+@pytest.mark.slow
+def test_what_torchrun_starts_again_goes_on(undisturbed, ended, tmp_path):
+    """With ``--max-restarts`` the store of the processes before is still there, and says what they said."""
+    run = tmp_path / "run"
+    words = ("fit", undisturbed / "bits.npy", *MACHINE, "--out", run)
+    again = ("--max-restarts", "1", "--nproc-per-node", "2")
+    code, _, said, err = ended(2, *again, PROGRAM, "command_line", run, 1, signal.SIGKILL.value, *words, cwd=tmp_path)
+    assert code != 0
+    assert any("holds an unfinished run" in line for line in said), err
+    strike = ("command_line", run, 1, signal.SIGKILL.value)
+    code, _, _, err = ended(2, *again, PROGRAM, *strike, "resume", run, "--quiet", cwd=tmp_path)
+    assert (code, (run / "weights.safetensors").is_file()) == (0, True), err
+    assert_close(run, undisturbed / "alone")
 
 
 @pytest.mark.slow

@@ -65,7 +65,9 @@ def main(words: Sequence[str]) -> None:
 
 def section(name: str, entry: dict[str, Any]) -> list[str]:
     """The lines of a section of the page."""
-    title, rows, said = importlib.import_module(name).tell(entry["found"])
+    module = importlib.import_module(name)
+    title, rows, said = module.tell(entry["found"])
+    said = [*said, module.AIM] if hasattr(module, "AIM") else said
     machine = entry["machine"]
     reached = ", ".join(f"{value:,.0f} GFLOP/s in {kind}" for kind, value in machine["gflops"].items())
     return [

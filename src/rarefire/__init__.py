@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rarefire.estimators.gradient import check_gradient
     from rarefire.estimators.load import load
     from rarefire.metrics.capacity import suggested_components
+    from rarefire.notebook import Run
     from rarefire.resuming import resume
 
 __version__ = "0.1.0"
@@ -25,6 +26,7 @@ _HOMES = {
     "BernoulliRBM": "rarefire.estimators.boltzmann",
     "DeepBeliefNetwork": "rarefire.estimators.deep",
     "GaussianRBM": "rarefire.estimators.gaussian",
+    "Run": "rarefire.notebook",
     "SparseAutoencoder": "rarefire.estimators.autoencoder",
     "check_gradient": "rarefire.estimators.gradient",
     "load": "rarefire.estimators.load",
@@ -37,6 +39,7 @@ __all__ = [
     "BernoulliRBM",
     "DeepBeliefNetwork",
     "GaussianRBM",
+    "Run",
     "SparseAutoencoder",
     "__version__",
     "activations",

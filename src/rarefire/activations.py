@@ -27,6 +27,8 @@ class Activation(Component, ABC):
     rate_gain: ClassVar[float | None] = None
     #: f as a JavaScript expression in ``x`` and the arguments ``p.<name>``, by which a page computes codes.
     javascript: ClassVar[str | None] = None
+    #: Whether f is odd and units are active with codes of either sign: weights and their negative are one feature then.
+    either_sign: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, z: Tensor) -> Tensor:
@@ -70,6 +72,7 @@ class Identity(Activation):
     """f(z) = z: a linear layer."""
 
     javascript = "x"
+    either_sign = True
 
     def __call__(self, z: Tensor) -> Tensor:
         """The input itself."""
@@ -239,6 +242,7 @@ class ThresholdedLinear(Activation):
 
     rules: ClassVar[dict[str, Rule]] = {"threshold": Number(0)}
     javascript = "Math.abs(x) > p.threshold ? x : 0"
+    either_sign = True
 
     def __init__(self, threshold: float = 1.0) -> None:
         self.threshold = threshold

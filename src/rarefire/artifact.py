@@ -25,11 +25,15 @@ FORMAT = 1
 
 _SPEC, _WEIGHTS, _HISTORY, _TIMING = "spec.json", "weights.safetensors", "history.jsonl", "timing.jsonl"
 _METRICS, _TABLE, _PAGE, _NOTES = "metrics.json", "features.safetensors", "report.html", "notes.json"
+_CONTEXTS = "contexts.json"
 _CHECKPOINT, _LOCK = "checkpoint/state.safetensors", ".lock"
 _BOARDS = "tensorboard"
 
 #: What a run that is overwritten loses.
-_OF_A_RUN = ("checkpoint", _WEIGHTS, _PAGE, _METRICS, _TABLE, _HISTORY, _TIMING, "figures", "arms", "layers", _BOARDS)
+_OF_A_RUN = (
+    *("checkpoint", _WEIGHTS, _PAGE, _METRICS, _TABLE, _CONTEXTS, _HISTORY, _TIMING),
+    *("figures", "arms", "layers", _BOARDS, _NOTES),
+)
 
 #: Ending of files that are being written; one that is left over belongs to a process that was killed.
 _PART = ".part"
@@ -480,6 +484,14 @@ class RunDirectory:
         if not all(isinstance(caption, str) for caption in captions.values()):
             raise InputError(f"{self.path / name} holds captions that are no texts; the run must be made again")
         return captions
+
+    def contexts(self) -> dict[str, Any] | None:
+        """Where examples come from, as it was written; None where nothing was."""
+        return self._read_json(_CONTEXTS) if (self.path / _CONTEXTS).is_file() else None
+
+    def write_contexts(self, contexts: dict[str, Any]) -> None:
+        """Write where examples come from: see :mod:`rarefire.contexts`."""
+        self.write(_CONTEXTS, json.dumps(contexts, ensure_ascii=False, allow_nan=False).encode())
 
     def notes(self, n_units: int) -> dict[str, str]:
         """What a person wrote of units: the file that the page exports, where it was put here as ``notes.json``."""

@@ -274,7 +274,11 @@ def _meeting() -> tuple[Any, int, int]:
     """The store that torchrun's processes share, and this one's rank among how many."""
     import torch.distributed as dist
 
-    return next(dist.rendezvous("env://", timeout=TIMEOUT))
+    store, rank, size = next(dist.rendezvous("env://", timeout=TIMEOUT))
+    # With --max-restarts the store outlives the processes, and would hold what those before them said, and where they
+    # were to be found.
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return dist.PrefixStore(f"attempt {attempt}", store), rank, size
 
 
 def _leave() -> None:

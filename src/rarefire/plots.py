@@ -253,8 +253,12 @@ def strongest(table: FeatureTable, unit: int, count: int) -> NDArray[np.int64]:
     that positive ones leave; they stand last, most negative last of all. A weight of zero tells nothing and is left
     out.
     """
-    weights = table.components[unit]
-    if table.description.kind != "words":
+    return leading(table.components[unit], count, words=table.description.kind == "words")
+
+
+def leading(weights: NDArray[np.floating], count: int, *, words: bool) -> NDArray[np.int64]:
+    """As :func:`strongest`, by the weights of one unit."""
+    if not words:
         return np.argsort(-np.abs(weights), kind="stable")[:count]
     order = np.argsort(-weights, kind="stable")
     above, below = int((weights > 0).sum()), int((weights < 0).sum())

@@ -23,6 +23,7 @@ from rarefire import plots
 from rarefire.artifact import RunDirectory, writing
 from rarefire.checkpoint import TrainState
 from rarefire.component import to_spec
+from rarefire.contexts import check_contexts, contexts_of
 from rarefire.data.open import open_source
 from rarefire.data.saving import save_csr, save_npy
 from rarefire.data.source import ArraySource, Description, Source
@@ -279,6 +280,7 @@ def finish(
         shown=reconstructed(trained),
     )
     directory.write("features.safetensors", table.to_bytes())
+    directory.write_contexts(contexts_of(trained.train, table.example_sources))
     watch.pause()
     directory.write_metrics([*metrics, *edge_metrics(table)])
     watch.pause()
@@ -370,6 +372,7 @@ def write_page(directory: RunDirectory, estimator: SparseLearner | None = None, 
         run=f"{name} {spec['seed']} {data['fingerprint']}",
         notes=directory.notes(len(table.components)),
         trying=None if estimator is None else trying(estimator.fitted_model(), steps, raw, table),
+        contexts=_contexts(directory, table),
     )
     directory.write("report.html", build_page(page).encode())
 
@@ -425,6 +428,17 @@ def table_of(directory: RunDirectory, n_units: int | None = None) -> FeatureTabl
         return table
     except (AttributeError, LookupError, ValueError, TypeError) as error:
         raise InputError(f"{directory.table} is damaged ({error}); the run must be made again") from None
+
+
+def _contexts(directory: RunDirectory, table: FeatureTable) -> dict[str, Any] | None:
+    """Where the table's examples come from, seen to be on these; None where that is not known."""
+    if (contexts := directory.contexts()) is None:
+        return None
+    try:
+        check_contexts(contexts, table.example_rows.shape[0])
+    except ValueError as error:
+        raise InputError(f"{directory}/contexts.json is damaged ({error}); the run must be made again") from None
+    return contexts if contexts["rows"] else None
 
 
 def _picture(directory: RunDirectory, name: str, content: bytes) -> bytes:

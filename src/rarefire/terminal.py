@@ -66,7 +66,7 @@ def features(table: FeatureTable, width: int, *, colour: bool) -> Iterator[Text]
 
 
 def small(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Pictures (n, height, width, channels) with at most :data:`SIDE` pixels a side, by means of square blocks."""
+    """Pictures (n, height, width, channels) with at most ``SIDE`` pixels a side, by means of square blocks."""
     factor = _block(pictures.shape[1:])
     starts = [np.arange(0, side, factor) for side in pictures.shape[1:3]]
     sums = np.add.reduceat(np.add.reduceat(pictures.astype(float), starts[0], axis=1), starts[1], axis=2)

@@ -263,14 +263,38 @@ def show(directory: RunArgument) -> None:
 
 
 @app.command()
-def report(directory: RunArgument, trust: TrustOption = None) -> None:
-    """Build the HTML page again from what is on disk."""
+def report(
+    directory: RunArgument,
+    other: Annotated[Path | None, typer.Argument(metavar="DIR2", help="A second run, to compare with it.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The page of two runs; by default compare-DIR-DIR2.html beside the first.",
+            metavar="FILE",
+        ),
+    ] = None,
+    trust: TrustOption = None,
+) -> None:
+    """Build the HTML page of a run again from what is on disk, or one page that shows two runs side by side."""
     from rarefire.artifact import RunDirectory
     from rarefire.errors import InputError
     from rarefire.runs import write_page
 
     target = RunDirectory(directory, trust or ())
     target.spec()
+    if other is not None:
+        from rarefire.comparison import default_output, write_comparison
+
+        second = RunDirectory(other, trust or ())
+        second.spec()
+        page = output or default_output(target, second)
+        write_comparison(target, second, page)
+        typer.echo(page)
+        return
+    if output is not None:
+        raise InputError(f"--output {output} is for the page of two runs; give a second run, or leave it out")
     target.check_links()
     if not target.table.is_file():
         raise InputError(f"{directory} holds no finished run of the command line, so there is nothing to show")

@@ -60,12 +60,15 @@ def load_csv(path: Path | str, column: str | None = None, vocabulary: Sequence[s
     """
     path = Path(path)
     with _table(path, column) as (names, picked, rows):
+        texts = False
         if column is not None and len(picked) == 1:
             head = list(itertools.islice(rows, FIRST_ROWS))
             rows = itertools.chain(head, rows)
-            if _are_texts(row[picked[0]] for _, row in head):
-                return text_source(partial(_cells, path, column), path, vocabulary)
-        return _numbers(path, names, picked, rows)
+            texts = _are_texts(row[picked[0]] for _, row in head)
+        if not texts:
+            return _numbers(path, names, picked, rows)
+    with reading(path, "a CSV file"):
+        return text_source(partial(_cells, path, column), path, vocabulary)
 
 
 def text_columns(path: Path, names: Sequence[str]) -> list[tuple[str, ...]]:
@@ -80,7 +83,7 @@ def text_columns(path: Path, names: Sequence[str]) -> list[tuple[str, ...]]:
         return [tuple(row[i] for i in picked) for _, row in rows]
 
 
-def _cells(path: Path, column: str) -> Iterator[str]:
+def _cells(path: Path, column: str | None) -> Iterator[str]:
     """The cells of one column as they are, one after the other."""
     with _table(path, column) as (_, picked, rows):
         yield from (row[picked[0]] for _, row in rows)

@@ -251,7 +251,8 @@ def load_text(path: Path | str, vocabulary: Sequence[str] | None = None) -> Sour
         proportion, if it has no documents, or no word in enough of them.
     """
     path = Path(path)
-    return text_source(partial(text_documents, path), path, vocabulary)
+    with reading(path, "a text"):
+        return text_source(partial(text_documents, path), path, vocabulary)
 
 
 def text_documents(path: Path) -> Iterator[str]:

@@ -26,6 +26,7 @@ from rarefire.errors import InputError, Interrupted
 from rarefire.estimators.beginning import check_processes, check_rows
 from rarefire.estimators.keeping import Keepable
 from rarefire.estimators.mapping import gathered, mapped
+from rarefire.estimators.picture import Pictured
 from rarefire.estimators.splitting import Split, split_rows
 from rarefire.events import EpochEnded, Event, Listener
 from rarefire.interrupts import interruptible
@@ -43,7 +44,7 @@ from rarefire.types import Tensors, tensor_of, torch_csr
 EVALUATION_ROWS, EVALUATION_VALUES = 1000, 2**22
 
 
-class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable):
+class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Pictured, Keepable):
     """Estimator that learns features from rows; both families inherit it."""
 
     #: What a user calls the family.
@@ -267,7 +268,7 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Keepable)
             should_stop=should_stop,
         )
         self._take({name: value.contiguous() for name, value in trainer.result(state).items()}, state, generator)
-        self.n_features_in_ = n_features
+        self.n_features_in_, self._described = n_features, source.description
         self.n_iter_ = state.epoch
         self.stop_reason_ = state.reason
         self.history_ = history

@@ -10,6 +10,9 @@ from rarefire.data.source import Source
 from rarefire.errors import InputError
 from rarefire.parallel import ranks
 
+#: Arguments in which processes may differ: rank 0's seed is that of all, and it alone writes and speaks.
+_OWN = ("random_state", "checkpoint_dir", "verbose", "device")
+
 
 def check_rows(estimator: Any, source: Source) -> None:
     """See that arguments mean something for these rows.
@@ -34,9 +37,22 @@ def check_processes(estimator: Any) -> None:
     Raises
     ------
     InputError
-        If columns are to be sampled, which one process draws, and there are several.
+        If the processes were given different ones; if columns are to be sampled, which one process draws, and there
+        are several.
     """
+    if not ranks().same(_plain_arguments(estimator)):
+        raise InputError("the processes were given different arguments; give the same to each")
     if ranks().size > 1 and getattr(estimator, "reconstruction_sampling", None) is not None:
         raise InputError(
             "reconstruction_sampling draws columns in one process, and there are several; start one, or unset it"
         )
+
+
+def _plain_arguments(estimator: Any) -> dict[str, str]:
+    """Arguments, those of parts too, as far as processes must agree on them and they can be told by their text."""
+    plain = (bool, int, float, str, type(None), np.generic)
+    return {
+        name: repr(value) if isinstance(value, plain) else type(value).__qualname__
+        for name, value in estimator.get_params().items()
+        if name.rpartition("__")[2] not in _OWN
+    }

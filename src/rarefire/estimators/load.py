@@ -6,6 +6,7 @@ import math
 import os
 import warnings
 from collections.abc import Collection
+from dataclasses import fields
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from rarefire.arguments import check
 from rarefire.artifact import RunDirectory, unfit
 from rarefire.checkpoint import read_sealed
 from rarefire.component import from_spec
+from rarefire.data.source import Description
 from rarefire.errors import InputError
 from rarefire.estimators import autoencoder, boltzmann, gaussian  # noqa: F401 (a run may name any estimator of the package)
 from rarefire.estimators.base import SparseLearner
@@ -183,7 +185,19 @@ def load_parts(directory: RunDirectory, family: type[Any] = SparseLearner) -> tu
             "do not belong together"
         )
     estimator.restore({name.removeprefix("solver/"): array for name, array in solver.items()}, fitted, history)
+    estimator._described = _described(spec, steps)
     return estimator, steps
+
+
+def _described(spec: dict[str, Any], steps: list[Step]) -> Description | None:
+    """What the rows are that the estimator was given, where the run says it."""
+    if "data" not in spec:
+        return None
+    known = {field.name for field in fields(Description)}
+    description = Description.from_json({key: value for key, value in spec["data"].items() if key in known})
+    for step in steps:
+        description = step.describe(description)
+    return description
 
 
 def machines_of(network: DeepBeliefNetwork, directory: RunDirectory, n_features: int) -> list[Any]:

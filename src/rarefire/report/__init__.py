@@ -17,7 +17,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 from numpy.typing import NDArray
 
@@ -80,6 +80,8 @@ class Page:
         What a person wrote of units, by their numbers.
     trying : Trying, optional
         What it takes to try an input; only with a table.
+    contexts : dict, optional
+        Where the table's examples come from: see :mod:`rarefire.contexts`.
     """
 
     title: str
@@ -94,27 +96,19 @@ class Page:
     run: str = ""
     notes: dict[str, str] = field(default_factory=dict)
     trying: Trying | None = None
+    contexts: dict[str, Any] | None = None
 
 
 def build_page(page: Page) -> str:
     """The whole HTML file as text."""
-    scripts = [_asset(name) for name in SCRIPTS]
-    styles = _asset("vendor/uPlot.min.css") + _asset("style.css")
+    scripts = [asset(name) for name in SCRIPTS]
+    styles = asset("vendor/uPlot.min.css") + asset("style.css")
     if page.trying is not None:
-        styles += _asset("try.css")
+        styles += asset("try.css")
         if not page.trying.refusal:
-            scripts += [_asset("compute.js"), page.trying.formulas, _asset("try.js")]
-    environment = Environment(
-        loader=PackageLoader("rarefire.report", "assets"),
-        autoescape=True,
-        finalize=lambda value: visible(value) if type(value) is str else value,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = number
+            scripts += [asset("compute.js"), page.trying.formulas, asset("try.js")]
     history = history_columns(page.history)
-    return environment.get_template("page.html.j2").render(
+    return template("page.html.j2").render(
         page=page,
         policy=content_policy(scripts, styles),
         # Markup: files of our own, without a closing tag of their element in them.
@@ -126,6 +120,7 @@ def build_page(page: Page) -> str:
                 "notes": page.notes,
                 "history": history,
                 "features": table_data(page.table),
+                "contexts": _visible_contexts(page.contexts),
                 "reconstructions": reconstructions(page.table),
             }
         ),
@@ -139,6 +134,20 @@ def build_page(page: Page) -> str:
         curves=curve_summaries(history, page.cost_label),
         figures=[(caption, base64.b64encode(png).decode()) for caption, png in page.figures],
     )
+
+
+def template(name: str) -> Template:
+    """A template among the assets, with escaping on."""
+    environment = Environment(
+        loader=PackageLoader("rarefire.report", "assets"),
+        autoescape=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = number
+    return environment.get_template(name)
 
 
 def content_policy(scripts: Sequence[str], styles: str) -> str:
@@ -317,6 +326,15 @@ def _top_columns(table: FeatureTable) -> dict[str, Any]:
     return data
 
 
+def _visible_contexts(contexts: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Contexts with what would not show of their texts written out."""
+
+    def shown(entry: dict[str, Any]) -> dict[str, Any]:
+        return {key: visible(value) if isinstance(value, str) else value for key, value in entry.items()}
+
+    return contexts and {key: [shown(entry) for entry in entries] for key, entries in contexts.items()}
+
+
 def _of_groups(table: FeatureTable, what: str) -> NDArray[Any]:
     """The examples' positions or codes, those of one group after those of another."""
     return np.concatenate([getattr(table, f"{name}_{what}") for name in GROUPS.values()], axis=1)
@@ -325,7 +343,7 @@ def _of_groups(table: FeatureTable, what: str) -> NDArray[Any]:
 def reconstructions(table: FeatureTable | None) -> dict[str, Any] | None:
     """Some rows and what comes back of them: pictures and their difference, or columns with both values.
 
-    A difference is drawn on the scale of its row. Columns are those that the row has, and those that come back largest.
+    A difference is drawn on the scale of its row. Columns are those that come back largest.
     """
     if table is None or table.inputs.shape[0] == 0:
         return None
@@ -343,7 +361,7 @@ def reconstructions(table: FeatureTable | None) -> dict[str, Any] | None:
     names = column_names(table)
     for place, returned in enumerate(table.outputs):
         given = table.inputs[[place]].toarray()[0]
-        order = np.argsort(-np.maximum(np.abs(given), np.abs(returned)), kind="stable")[:N_RETURNED]
+        order = np.argsort(-np.abs(returned), kind="stable")[:N_RETURNED]
         rows.append([(visible(names[i]), _short(given[i]), _short(returned[i])) for i in order])
     return {"rows": rows}
 
@@ -413,5 +431,6 @@ def curve_summaries(history: dict[str, list[float | None]], cost_label: str) -> 
     return summaries
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """A file among the assets, as text."""
     return resources.files("rarefire.report").joinpath("assets", name).read_text(encoding="utf-8").strip()

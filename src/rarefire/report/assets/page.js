@@ -70,6 +70,7 @@ function startSpread() {
 /** Rows, what comes back of them, and the difference. */
 function startReconstructions() {
   const { rows } = data.reconstructions;
+  const column = features.kind === "words" ? "word" : "column";
   byId("reconstructions-list").replaceChildren(...rows.map((entry, i) => {
     if (drawn) {
       return make("li", { className: "triple" }, ...["input", "output", "difference"].map((part) =>
@@ -78,7 +79,8 @@ function startReconstructions() {
     }
     const lines = entry.map(([name, value, back]) => make("tr", {}, make("th", { scope: "row" }, name),
       make("td", { className: "value" }, number(value)), make("td", { className: "value" }, number(back))));
-    const head = ["", "input", "output"].map((name) => make("th", { scope: "col", className: name && "value" }, name));
+    const head = [column, "input", "output"].map((name) =>
+      make("th", { scope: "col", className: name === column ? "" : "value" }, name));
     return make("li", {}, make("table", { className: "small" },
       make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...lines)));
   }));
@@ -97,7 +99,9 @@ function describe() {
   const weight = features.untied ? "encoder weight" : "weight";
   byId("examples-note").textContent = [
     `The training ${terms.rows} on which the unit's code is largest.`, drawn ? scale : "",
-    features.kind === "words" ? "Of each its words, first those that drive the code most." : "",
+    features.kind !== "words" ? "" : data.contexts
+      ? "Words that drive the code are marked: those of largest weight in it darker, those that lower it dotted."
+      : "Of each its words, first those that drive the code most.",
     told && features.kind !== "words" ? `Columns are listed by value × ${weight}, zeros left out.` : "",
   ].filter(Boolean).join(" ");
 }

@@ -91,12 +91,73 @@ function drivers(unit, rank) {
     .filter(({ value }) => value !== 0);
 }
 
+/** A document with the words marked that drive the code: up, much or some, and down. */
+function withMarks(text, drives) {
+  const largest = Math.max(...drives.map(({ drive }) => Math.abs(drive)));
+  const looks = new Map(drives.filter(({ drive }) => drive !== 0).map(({ name, drive }) =>
+    [name, drive < 0 ? "down" : drive >= largest / 3 ? "up much" : "up"]));
+  const parts = [];
+  let end = 0;
+  // Words are cut as Python's \w cuts them: letters, numbers and underscores, two or more.
+  for (const found of text.matchAll(/[\p{L}\p{N}_]{2,}/gu)) {
+    const look = looks.get(found[0].toLowerCase());
+    if (look === undefined) continue;
+    parts.push(text.slice(end, found.index), make("mark", { className: look }, found[0]));
+    end = found.index + found[0].length;
+  }
+  parts.push(text.slice(end));
+  return parts;
+}
+
+/** A document: the passage around its first word that drives the code, and on demand all of it. */
+function documentOf({ text, cut, title }, drives) {
+  const up = new Set(drives.filter(({ drive }) => drive > 0).map(({ name }) => name));
+  const first = [...text.matchAll(/[\p{L}\p{N}_]{2,}/gu)].find((found) => up.has(found[0].toLowerCase()))?.index ?? 0;
+  let from = first < 80 ? 0 : text.indexOf(" ", first - 60) + 1;
+  let to = text.indexOf(" ", from + 260);
+  if (to < 0) to = text.length;
+  const parts = [make("p", {}, ...(from > 0 ? ["… "] : []), ...withMarks(text.slice(from, to), drives),
+    ...(to < text.length || cut ? [" …"] : []))];
+  if (title) parts.unshift(make("strong", {}, title));
+  if (from > 0 || to < text.length) {
+    const all = make("details", {}, make("summary", {}, cut ? "from its beginning" : "whole document"));
+    all.addEventListener("toggle", () => {
+      if (all.open && all.children.length === 1) all.append(make("p", {}, ...withMarks(text, drives), ...(cut ? [" …"] : [])));
+    });
+    parts.push(all);
+  }
+  return parts;
+}
+
+/** The photographs that examples are parts of, each with its parts framed and numbered. */
+function photographs(places) {
+  const by = new Map();
+  places.forEach(({ box, photograph }, i) => {
+    if (photograph !== null) by.set(photograph, [...(by.get(photograph) ?? []), [box, i + 1]]);
+  });
+  return Array.from(by, ([number, boxes]) => {
+    const { name, jpeg } = data.contexts.photographs[number];
+    const ranks = boxes.map(([, rank]) => rank).join(", ");
+    const picture = make("img", { src: `data:image/jpeg;base64,${jpeg}`, alt: `${name} with example ${ranks} framed` });
+    const frames = boxes.map(([box, rank]) => {
+      const frame = make("span", { className: "frame" }, make("b", {}, rank));
+      ["top", "left", "height", "width"].forEach((side, i) => { frame.style[side] = `${100 * box[i]}%`; });
+      return frame;
+    });
+    return make("figure", {}, make("div", { className: "photograph" }, picture, ...frames),
+      make("figcaption", {}, make("small", {}, name)));
+  });
+}
+
 function example(unit, rank) {
   const index = row(features.example_index, unit)[rank];
+  const context = data.contexts?.rows[index];
   const item = make("li");
   if (drawn) item.append(picture(row(features.example_images, index), `Example ${rank + 1} of unit ${unit}`));
-  item.append(`code ${number(row(features.example_codes, unit)[rank])}`);
-  if (told) {
+  item.append(make("div", {}, `code ${number(row(features.example_codes, unit)[rank])}`));
+  if (context?.text !== undefined) {
+    item.append(...documentOf(context, drivers(unit, rank)));
+  } else if (told) {
     const there = drivers(unit, rank);
     const words = features.kind === "words";
     const left = features.example_sizes.values[index] - there.length;
@@ -104,6 +165,8 @@ function example(unit, rank) {
     const parts = there.map(({ name, value }) => (words && value === 1 ? name : `${name} = ${number(value)}`));
     const rest = words && left > 0 ? ` … and ${english(left)} more` : "";
     item.append(make("small", {}, parts.length > 0 ? parts.join(", ") + rest : words ? "no word" : "all zero"));
+  } else if (context && context.photograph === null) {
+    item.append(make("small", {}, context.name));
   }
   return item;
 }
@@ -118,6 +181,9 @@ function examples(unit) {
     byId(`${group}-group`).hidden = ranks.length === 0;
     start += size;
   }
+  const strongest = Array.from(index.subarray(0, features.example_groups.strongest));
+  const places = data.contexts ? strongest.map((i) => data.contexts.rows[i]) : [];
+  byId("photographs").replaceChildren(...photographs(places.filter((place) => place.box)));
 }
 
 /** A unit as a button that leads to it, with a word on what connects the two. */
