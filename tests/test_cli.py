@@ -44,6 +44,7 @@ FILES = {
     "spec.json",
     "weights.safetensors",
     "features.safetensors",
+    "contexts.json",
     "history.jsonl",
     "timing.jsonl",
     "metrics.json",

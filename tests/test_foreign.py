@@ -22,6 +22,7 @@ from rarefire import resuming, runs
 from rarefire.artifact import RunDirectory
 from rarefire.checkpoint import TrainState, sealed_bytes
 from rarefire.errors import InputError, RunError
+from rarefire.report import SCRIPTS
 
 # Classes of the user's --------------------------------------------------------------------------------------------
 
@@ -523,8 +524,13 @@ def test_what_a_page_is_made_of(taken, cli, contents, file, text, words):
     [
         (lambda a, m: a.update(optimal=a["optimal"][:2]), "optimal is of"),
         (lambda a, m: a["norm"].fill(np.nan), "norm is of"),
-        (lambda a, m: a["example_index"].fill(10**6), "examples"),
-        (lambda a, m: a["example_index"].fill(-1), "negative"),
+        (lambda a, m: a["example_index"].fill(10**6), "example_index reaches"),
+        (lambda a, m: a["example_index"].fill(-1), "example_index reaches"),
+        (lambda a, m: a["median_index"].fill(-2), "median_index reaches"),
+        (lambda a, m: a["alike_index"].fill(10**6), "alike_index reaches"),
+        (lambda a, m: a["histogram"].fill(-1), "negative"),
+        (lambda a, m: a.pop("threshold_codes"), "threshold_codes"),
+        (lambda a, m: a.update(outputs=a["outputs"][:2]), "outputs is of"),
         (lambda a, m: a.update(dead=a["dead"].astype(np.float32)), "dead is of"),
         (lambda a, m: a["example_rows.indices"].fill(10**6), "ind"),
         (lambda a, m: a.update({"example_rows.indptr": a["example_rows.indptr"][::-1].copy()}), "ind"),
@@ -758,7 +764,8 @@ def test_texts_of_a_run_are_shown_as_texts(taken, cli):
     assert not set(shown.out) & {*"\x1b\x00\u202e\ud800"}
     assert cli("report", path).code == 0
     page = (path / "report.html").read_text(encoding="utf-8")
-    assert page.count("<script") == 3
+    # Those of the page, with what computes for it, and two of data.
+    assert page.count("<script") == len(SCRIPTS) + 3 + 2
     assert "&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt;\\x1b[2J\\x00\\u202e\\ud800[red]{{ 1 }}" in page
     with pytest.raises(InputError, match="has the feature names"):
         runs.encode_to(RunDirectory(path), runs.open_source(base.source), path.parent / "codes.npy")
