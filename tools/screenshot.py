@@ -12,7 +12,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-WIDTH = 1180
+WIDTH, HEIGHT = 1180, 1500
 
 
 def main(address: str, picture: str, *ids: str) -> None:
@@ -20,7 +20,7 @@ def main(address: str, picture: str, *ids: str) -> None:
     file, _, anchor = address.partition("#")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": WIDTH, "height": 1000}, color_scheme="light")
+        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
         page.goto(Path(file).resolve().as_uri() + (f"#{anchor}" if anchor else ""))
         for one in ids:  # what is made when it is looked at
             page.locator(f"#{one}").scroll_into_view_if_needed()

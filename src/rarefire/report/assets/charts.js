@@ -58,7 +58,8 @@ function histogram(holder, { edges, counts, over, xLabel, names, log = false, he
   options.axes[0].values = (_, splits) => splits.map(format);
   options.axes[1].values = (_, splits) =>
     splits.map((value) => (value === null || value % 1 !== 0 ? "" : english(value)));
-  if (!log) options.axes[1].incrs = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 1e6, 1e7];
+  if (log) options.axes[1].splits = () => [1, 10, 100, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8].filter((value) => value <= most * 1.5);
+  else options.axes[1].incrs = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 1e6, 1e7];
   const bar = (label, name) => ({
     label, stroke: colour(name), fill: colour(name), width: 0, points: { show: false },
     paths: uPlot.paths.bars({ size: [0.94, 60], align: 0 }),
