@@ -35,7 +35,7 @@ ITERATIONS, CLOSE = 400, 1.005
 def patches(n: int) -> NDArray[np.float64]:
     """Whitened patches of two photographs, in [0.1, 0.9]."""
     pictures = [whiten_image(halve(image)) for image in grey_images()]
-    rows = extract_patches(pictures, 8, n, Generator(0, "patches")).reshape(n, -1)
+    rows = extract_patches(pictures, 8, n, Generator(0, "patches"))[0]
     return ClipRescale().fit_transform(RemoveMean().fit_transform(rows))
 
 

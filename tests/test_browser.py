@@ -465,7 +465,7 @@ def unit_values(key):
         "share_active": 100 * TABLE.share_active,
         "mean_code": TABLE.mean_code,
         "norm": TABLE.norm,
-        "coherence": TABLE.alike_cosine[:, 0],
+        "coherence": TABLE.coherence,
         "gabor_fit": TABLE.gabor_fit,
         "index": np.arange(N_UNITS),
     }[key]
@@ -516,6 +516,15 @@ def test_a_bar_of_units_asks_for_these(visit):
     assert abs(len(shown) - counts[bar]) <= 1  # one at an edge may fall to either side
     assert all(edges[bar] - 1e-4 <= TABLE.norm[unit] <= edges[bar + 1] + 1e-4 for unit in shown)
     assert selected(page) in shown
+
+
+def test_the_outermost_bars_keep_their_units(visit):
+    """An end of a range is rounded outwards: the largest and the smallest unit are still in it."""
+    page = visit()
+    values = TABLE.norm.astype(np.float32)
+    for low, high, unit in ((values.max() - 0.1, values.max(), values.argmax()), (values.min(), 0.1, values.argmin())):
+        page.evaluate(f"pick('norm', {float(low)!r}, {float(high)!r})")
+        assert unit in order(page)
 
 
 def test_search(visit):

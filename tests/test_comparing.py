@@ -265,7 +265,7 @@ def test_an_arm_of_a_run(runs, cli):
     outcome = cli("report", runs / "one/arms/b\udcff", "two")
     assert outcome.code == 0, outcome.err
     (page,) = runs.glob("*.html")
-    assert page.name == "compare-b\udcff-two.html"
+    assert page.name == "compare-one-b\udcff-two.html"
     assert page_data(page)["runs"][0]["link"] == "one/arms/b%FF/report.html"
 
 

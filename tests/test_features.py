@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse as sp
 
 from rarefire.data.source import ArraySource, Description
-from rarefire.features import FeatureTable, feature_table
+from rarefire.features import FeatureTable, _Survey, feature_table
 
 RNG = np.random.default_rng(0)
 X = RNG.random((2600, 6)).astype(np.float32)
@@ -201,3 +201,55 @@ def test_edges_and_words_that_belong_together():
     assert t.edge_like.tolist() == [True, False]
     assert np.isnan(t.npmi).all()
     assert np.isfinite(words_table()[0].npmi).any()
+
+
+def test_codes_too_small_for_single_precision_to_divide():
+    def faint(rows):
+        codes = (rows @ W.T * 1e-39).astype(np.float32)
+        return codes, codes > 0
+
+    t = feature_table(W, UNIT, faint, ArraySource(X, Description("x")))
+    t.check()
+    assert (t.histogram.sum(axis=(1, 2)) == len(X)).all()
+
+
+def test_units_active_with_codes_of_either_sign():
+    def both(rows):
+        codes = np.where(np.abs(rows @ W.T) > 0.3, rows @ W.T, 0)
+        return codes, codes != 0
+
+    t, codes = feature_table(W, UNIT, both, ArraySource(X, Description("x"))), both(X)[0]
+    for unit in range(4):
+        sizes = np.sort(np.abs(codes[codes[:, unit] != 0, unit]))
+        np.testing.assert_allclose(np.sort(np.abs(t.threshold_codes[unit])), sizes[:3], rtol=1e-6)
+
+
+def test_units_whose_code_never_changes_go_with_nothing():
+    def constant(rows):
+        codes = np.tile(np.float32([0.1, 0.7, 1 / 3, 0.9]), (len(rows), 1))
+        codes[:, 0] = rows[:, 0]
+        return codes, codes > 0.5
+
+    t = feature_table(W, UNIT, constant, ArraySource(X, Description("x")))
+    assert (t.together_correlation == 0).all()
+
+
+@pytest.mark.parametrize("n_surveyed", [1, 40, 49, 50])
+def test_no_row_is_surveyed_twice(monkeypatch, n_surveyed):
+    monkeypatch.setattr("rarefire.features.SURVEYED_VALUES", 4 * n_surveyed)
+    survey = _Survey(4, 50)
+    assert len(np.unique(survey.rows)) == n_surveyed
+    assert survey.rows.min() >= 0
+    assert survey.rows.max() < 50
+
+
+def test_coherence_is_that_of_either_direction():
+    components = np.stack([W[0], -3 * W[0], W[1]])
+    t = feature_table(
+        components,
+        components,
+        lambda rows: (rows @ components.T, rows @ components.T > 1),
+        ArraySource(X, Description("x")),
+    )
+    cosine = abs(UNIT[0] @ UNIT[1])
+    np.testing.assert_allclose(t.coherence, [1, 1, cosine], atol=1e-6)

@@ -172,7 +172,7 @@ def test_patches_are_pieces_and_positions_are_uniform():
     sizes = [(6, 9), (5, 5), (8, 4)]
     images = [coded(*size, number) for number, size in enumerate(sizes)]
     side, n = 3, 40000
-    patches = extract_patches(images, side, n, Generator(0, "test"))
+    patches, _ = extract_patches(images, side, n, Generator(0, "test"))
     assert patches.dtype == np.float32
     assert patches.shape == (n, 9)
     first = patches[:, :1]
@@ -193,16 +193,16 @@ def test_patches_are_pieces_and_positions_are_uniform():
 
 def test_patches_the_size_of_the_image_and_of_one_pixel():
     image = GREY[:5, :5]
-    whole = extract_patches([image], 5, 3, Generator(0, "test"))
+    whole, _ = extract_patches([image], 5, 3, Generator(0, "test"))
     np.testing.assert_allclose(whole, np.tile(image.ravel() / 255, (3, 1)), atol=1e-7)
-    pixels = extract_patches([image.astype(np.uint16) * 257], 1, 500, Generator(0, "test"))
+    pixels, _ = extract_patches([image.astype(np.uint16) * 257], 1, 500, Generator(0, "test"))
     assert set(np.round(pixels.ravel() * 255)) == set(image.ravel())
 
 
 def test_the_largest_draw_stays_inside():
     top = SimpleNamespace(uniform=lambda shape, dtype: torch.full(shape, 1 - 2.0**-24, dtype=dtype))
     images = [coded(7, 9, number) for number in range(7)]
-    assert (extract_patches(images, 3, 5, top)[:, 0] == 60406).all()
+    assert (extract_patches(images, 3, 5, top)[0][:, 0] == 60406).all()
 
 
 def test_patches_that_cannot_be():
@@ -222,7 +222,7 @@ def test_patches_of_a_folder(tmp_path):
     assert source.description.shape == (4, 4)
     assert isinstance(source.description, Description)
     images = [read_image(tmp_path / f"{name}.png") for name in "abc"]
-    np.testing.assert_array_equal(everything(source), extract_patches(images, 4, 50, Generator(3, "test")))
+    np.testing.assert_array_equal(everything(source), extract_patches(images, 4, 50, Generator(3, "test"))[0])
     other = load_patches(tmp_path, 4, 50, Generator(4, "test"))
     assert source.fingerprint != other.fingerprint
 

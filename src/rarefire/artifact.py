@@ -493,16 +493,16 @@ class RunDirectory:
         """Write where examples come from: see :mod:`rarefire.contexts`."""
         self.write(_CONTEXTS, json.dumps(contexts, ensure_ascii=False, allow_nan=False).encode())
 
-    def notes(self, n_units: int) -> dict[str, str]:
+    def notes(self, run: str, n_units: int) -> dict[str, str]:
         """What a person wrote of units: the file that the page exports, where it was put here as ``notes.json``."""
         if not (self.path / _NOTES).is_file():
             return {}
-        notes = self._read_json(_NOTES).get("notes")
-        if not isinstance(notes, dict) or not all(
-            unit.isascii() and unit.isdigit() and int(unit) < n_units and isinstance(text, str)
-            for unit, text in notes.items()
-        ):
+        found = self._read_json(_NOTES)
+        notes, units = found.get("notes"), set(map(str, range(n_units)))
+        if not isinstance(notes, dict) or not notes.keys() <= units or not all(map(_is_text, notes.values())):
             raise InputError(f"{self.path / _NOTES} holds no notes on {n_units} units; take it out, or mend it")
+        if found.get("run") != run:
+            raise InputError(f"{self.path / _NOTES} was written on the page of another run; take it out")
         return notes
 
 
@@ -544,6 +544,10 @@ def _json(text: str) -> Any:
         raise ValueError(f"{word} is no number of JSON")
 
     return json.loads(text, parse_constant=refuse)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def _is_number(value: Any) -> bool:

@@ -81,7 +81,9 @@ def _home(run: RunDirectory) -> Path:
 
 
 def _name(run: RunDirectory) -> str:
-    return run.path.resolve().name
+    """That of its directory; of an arm, after that of the whole run, for arms of many runs have the same."""
+    own, whole = run.path.resolve().name, run.whole.path.resolve().name
+    return own if run.path == run.whole.path else f"{whole}-{own}"
 
 
 def _learner(run: RunDirectory) -> SparseLearner:

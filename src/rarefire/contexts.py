@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-import math
 import struct
 import warnings
 from collections import Counter
@@ -23,8 +22,11 @@ from rarefire.errors import InputError
 N_PHOTOGRAPHS = 40
 #: Pixels of their longer side, and how well they are kept.
 LONGEST_SIDE, QUALITY = 480, 75
-#: Characters of all documents together, and of each at the least.
+#: Characters of all documents together, and of each at the least; where there are too many, the last have none.
 N_CHARACTERS, LEAST_CHARACTERS = 4_000_000, 300
+
+#: What Pillow and base64 raise of damaged data.
+_UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, struct.error, binascii.Error)
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 
@@ -43,11 +45,12 @@ def contexts_of(source: Source, places: NDArray[np.int64]) -> dict[str, Any]:
     -------
     dict
         ``rows``: for each one either ``name`` and ``box`` (top, left, height, width, in shares) with ``photograph``, a
-        place in the other list or None, or ``text``, ``cut`` and ``title``. ``photographs``: ``name`` and ``jpeg``, in
-        base64. Both are empty where nothing is known, or a file has gone since the run began, of which it warns.
+        place in the other list or None, or ``text``, ``cut`` and ``title``; None for those that would be too much.
+        ``photographs``: ``name`` and ``jpeg``, in base64. Both are empty where nothing is known, or a file has gone
+        since the run began, of which it warns.
     """
     try:
-        origins = source.origins(places)
+        origins = source.origins(places[: N_CHARACTERS // LEAST_CHARACTERS])
         if origins is None:
             return {"rows": [], "photographs": []}
         pictures = Counter(
@@ -63,13 +66,14 @@ def contexts_of(source: Source, places: NDArray[np.int64]) -> dict[str, Any]:
         return {"rows": [], "photographs": []}
     longest = max(LEAST_CHARACTERS, N_CHARACTERS // max(1, len(origins)))
     place = {number: index for index, number in enumerate(kept)}
-    return {"rows": [_row(origin, place, longest) for origin in origins], "photographs": photographs}
+    rows: list[dict[str, Any] | None] = [_row(origin, place, longest) for origin in origins]
+    return {"rows": rows + [None] * (len(places) - len(rows)), "photographs": photographs}
 
 
 def _row(origin: Origin, place: dict[int, int], longest: int) -> dict[str, Any]:
     if isinstance(origin, DocumentOrigin):
-        text = origin.text[:longest]
-        return {"text": text, "cut": origin.cut or len(text) < len(origin.text), "title": origin.title}
+        shown = DocumentOrigin.of(origin.text, origin.title, longest)
+        return {"text": shown.text, "cut": origin.cut or shown.cut, "title": origin.title}
     return {"name": origin.name, "box": list(origin.box), "photograph": place.get(origin.photograph)}
 
 
@@ -93,7 +97,7 @@ def check_contexts(contexts: dict[str, Any], n_rows: int) -> None:
     for photograph in photographs:
         _check_photograph(photograph)
     for row in rows:
-        if not (_is_part(row, len(photographs)) or _is_document(row)):
+        if not (row is None or _is_part(row, len(photographs)) or _is_document(row)):
             raise ValueError("an entry is neither a part of a photograph nor a document")
 
 
@@ -102,8 +106,10 @@ def _check_photograph(photograph: Any) -> None:
         if set(photograph) != {"name", "jpeg"} or not isinstance(photograph["name"], str):
             raise ValueError("a photograph has no name")
         with Image.open(io.BytesIO(base64.b64decode(photograph["jpeg"], validate=True)), formats=["JPEG"]) as image:
+            if max(image.size) > LONGEST_SIDE:
+                raise ValueError(f"it is of {image.size} pixels")
             image.load()
-    except (OSError, SyntaxError, ValueError, TypeError, struct.error, binascii.Error) as error:
+    except (*_UNREADABLE, Image.DecompressionBombError) as error:
         raise ValueError(f"a photograph is damaged ({error})") from None
 
 
@@ -112,7 +118,7 @@ def _is_part(row: Any, n_photographs: int) -> bool:
         return False
     box, number = row["box"], row["photograph"]
     known = number is None or (type(number) is int and 0 <= number < n_photographs)
-    shares = isinstance(box, list) and len(box) == 4 and all(type(x) in (int, float) and math.isfinite(x) for x in box)
+    shares = isinstance(box, list) and len(box) == 4 and all(type(x) in (int, float) and 0 <= x <= 1 for x in box)
     return isinstance(row["name"], str) and known and shares
 
 

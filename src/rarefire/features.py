@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from rarefire.data.source import Description, Source, batch_rows
 from rarefire.metrics import gabor
 from rarefire.metrics.activity import unit_activity
 from rarefire.metrics.coherence import npmi, top_words
-from rarefire.metrics.likeness import most_alike, share_together
+from rarefire.metrics.likeness import most_alike, mutual_coherence, share_together
 from rarefire.random import Generator
 
 #: The arrays that a CSR matrix is made of, by the names of its attributes.
@@ -68,6 +69,9 @@ class FeatureTable:
         Units active on no training row, and on every one.
     norm : ndarray of shape (n_units,)
         Euclidean norm of each row of ``components``.
+    coherence : ndarray of shape (n_units,)
+        Largest |cosine| of the unit's component with that of another:
+        :func:`rarefire.metrics.likeness.mutual_coherence`.
     gabor_fit : ndarray of shape (n_units,)
         Share of the component's variance that a Gabor pair explains (:mod:`rarefire.metrics.gabor`); NaN where rows
         are no grey pictures of 6 to 32 pixels a side.
@@ -114,6 +118,7 @@ class FeatureTable:
     dead: NDArray[np.bool_]
     always_on: NDArray[np.bool_]
     norm: NDArray[np.float64]
+    coherence: NDArray[np.float32]
     gabor_fit: NDArray[np.float64]
     edge_like: NDArray[np.bool_]
     npmi: NDArray[np.float64]
@@ -136,7 +141,7 @@ class FeatureTable:
     inputs: sp.csr_array
     outputs: NDArray[np.float32]
 
-    @property
+    @cached_property
     def untied(self) -> bool:
         """Whether some unit's optimal input has another direction than its component."""
         norm = self.norm[:, None]
@@ -169,6 +174,8 @@ class FeatureTable:
         for name in ("example_rows", "inputs"):
             data, indices, indptr = (arrays.pop(f"{name}.{part}") for part in CSR_PARTS)
             matrices[name] = sp.csr_array((data, indices, indptr), (len(indptr) - 1, n_features))
+        if missing := {field.name for field in fields(cls)} - {"description", *matrices, *arrays}:
+            raise ValueError(f"it has no {min(missing)}")
         return cls(description, **matrices, **arrays)
 
     def check(self) -> None:
@@ -184,7 +191,7 @@ class FeatureTable:
         units, whole = (n,), (n, n_features)
         forms: dict[str, tuple[str, tuple[int, ...]]] = {
             **dict.fromkeys(("components", "optimal"), ("f", whole)),
-            **dict.fromkeys(("mean_code", "share_active", "norm", "gabor_fit", "npmi"), ("f", units)),
+            **dict.fromkeys(("mean_code", "share_active", "norm", "coherence", "gabor_fit", "npmi"), ("f", units)),
             **dict.fromkeys(("dead", "always_on", "edge_like"), ("b", units)),
             "histogram": ("i", (n, 2, self.histogram.shape[2])),
             "code_range": ("f", (n, 2)),
@@ -272,7 +279,7 @@ def feature_table(
     of_strongest, of_median, of_threshold = np.split(
         index.reshape(n_units, -1) - n_missing, np.cumsum([part.shape[1] for part in places])[:-1], axis=1
     )
-    together, correlation = most_alike(survey.codes - survey.codes.mean(axis=1, keepdims=True), N_RELATIVES)
+    together, correlation = most_alike(survey.centred, N_RELATIVES)
     alike, cosine = most_alike(components, N_RELATIVES)
     fit, edge_like = _edges(components, source.description)
     inputs, outputs = shown or (np.zeros((0, n_features)),) * 2
@@ -285,6 +292,7 @@ def feature_table(
         dead=activity.dead,
         always_on=activity.always_on,
         norm=np.linalg.norm(components, axis=1).astype(np.float64),
+        coherence=mutual_coherence(components),
         gabor_fit=fit,
         edge_like=edge_like,
         npmi=_word_coherence(components, source, survey.rows),
@@ -337,10 +345,10 @@ class _Survey:
 
     def __init__(self, n_units: int, n_rows: int) -> None:
         n = min(n_rows, max(1, SURVEYED_VALUES // n_units))
-        # One from each of n equal stretches; all rows where there are no more.
+        # One from each of n stretches, as equal as whole numbers can be.
+        edges = np.arange(n + 1) * n_rows // n
         drawn = Generator(0, "surveyed rows").uniform((n,), torch.float64).numpy()
-        within = drawn if n < n_rows else np.zeros(n)
-        self.rows = ((np.arange(n) + within) * (n_rows / n)).astype(np.int64)
+        self.rows = edges[:-1] + (drawn * np.diff(edges)).astype(np.int64)
         self.codes = np.zeros((n_units, n), np.float32)
         self.active = np.zeros((n_units, n), bool)
         self.offset = 0
@@ -355,10 +363,20 @@ class _Survey:
     def code_range(self) -> NDArray[np.float32]:
         return np.stack([self.codes.min(axis=1), self.codes.max(axis=1)], axis=1)
 
+    @property
+    def centred(self) -> NDArray[np.float32]:
+        """Codes less each unit's mean; zero for one whose code is always the same, which goes with nothing."""
+        low, high = self.code_range.T[:, :, None]
+        return np.where(high > low, self.codes - self.codes.mean(axis=1, keepdims=True, dtype=np.float64), 0).astype(
+            np.float32
+        )
+
     def histogram(self) -> NDArray[np.int64]:
         counts = np.zeros((len(self.codes), 2, N_BINS), np.int64)
         for unit, (codes, active, (low, high)) in enumerate(zip(self.codes, self.active, self.code_range, strict=True)):
-            bins = np.minimum(((codes - low) * (N_BINS / ((high - low) or 1))).astype(np.int64), N_BINS - 1)
+            # In double precision: the range of codes may be too small for a quotient in single.
+            share = (codes - low).astype(np.float64) / ((float(high) - float(low)) or 1.0)
+            bins = np.minimum((share * N_BINS).astype(np.int64), N_BINS - 1)
             for kind in (0, 1):
                 counts[unit, kind] = np.bincount(bins[active == kind], minlength=N_BINS)
         return counts
@@ -370,7 +388,8 @@ class _Survey:
         codes = np.zeros((2, n_units, N_BETWEEN), np.float32)
         for unit, (values, active) in enumerate(zip(self.codes, self.active, strict=True)):
             there = np.flatnonzero(active)
-            order = there[np.argsort(-values[there], kind="stable")]
+            # By size: some units are active with codes of either sign, and then the threshold is near zero.
+            order = there[np.argsort(-np.abs(values[there]), kind="stable")]
             first = max(0, (len(order) - N_BETWEEN) // 2)
             for kind, some in enumerate((order[first : first + N_BETWEEN], order[-N_BETWEEN:])):
                 rows[kind, unit, : len(some)] = self.rows[some]

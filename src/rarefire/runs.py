@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import inspect
 import io
+import json
 import math
 import struct
 from collections.abc import Callable, Iterator, Sequence
@@ -369,12 +371,18 @@ def write_page(directory: RunDirectory, estimator: SparseLearner | None = None, 
             if name in pictures
         ],
         key_figures=key_figures(data["n_rows"], table, history, learner.cost_unit, metrics),
-        run=f"{name} {spec['seed']} {data['fingerprint']}",
-        notes=directory.notes(len(table.components)),
+        run=identity(spec),
+        notes=directory.notes(identity(spec), len(table.components)),
         trying=None if estimator is None else trying(estimator.fitted_model(), steps, raw, table),
         contexts=_contexts(directory, table),
     )
     directory.write("report.html", build_page(page).encode())
+
+
+def identity(spec: dict[str, Any]) -> str:
+    """What tells a run from others: a digest of what fixes its features."""
+    fixed = [spec["estimator"], spec.get("prepare"), spec["data"]["fingerprint"], spec["seed"]]
+    return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def key_figures(
@@ -427,7 +435,9 @@ def table_of(directory: RunDirectory, n_units: int | None = None) -> FeatureTabl
             raise ValueError(f"it is of {len(table.components)} units")
         return table
     except (AttributeError, LookupError, ValueError, TypeError) as error:
-        raise InputError(f"{directory.table} is damaged ({error}); the run must be made again") from None
+        raise InputError(
+            f"{directory.table} is damaged, or of an earlier version ({error}); the run must be made again"
+        ) from None
 
 
 def _contexts(directory: RunDirectory, table: FeatureTable) -> dict[str, Any] | None:

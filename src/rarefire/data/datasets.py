@@ -15,7 +15,7 @@ from rarefire.component import Component
 from rarefire.data.arrays import load_idx
 from rarefire.data.cifar import load_batches
 from rarefire.data.fetch import cifar10_batches, mnist_images, movies_table, newsgroups
-from rarefire.data.images import SampleAlbum, cut, sample_pixels
+from rarefire.data.images import SampleAlbum, extract_patches, sample_pixels
 from rarefire.data.origins import PatchProvenance
 from rarefire.data.source import ArraySource, Description, Source
 from rarefire.data.synthetic import line_images
@@ -143,7 +143,7 @@ class Photos(Dataset):
         check(self)
         side = self.patch
         generator = Generator(self.seed, "dataset", self.name)
-        cut_out, places = cut(sample_pixels(), side, self.n_patches, generator)
+        cut_out, places = extract_patches(sample_pixels(), side, self.n_patches, generator)
         patches = cut_out.astype(np.float64)
         patches -= patches.mean(axis=1, keepdims=True)
         deviation = patches.std()

@@ -333,7 +333,7 @@ def load_patches(folder: Path | str, side: int, n_patches: int, generator: Gener
                 f"{path} is {_size(sizes[-1])}, too small for patches of {side} by {side} pixels; "
                 f"take it out of the folder, or use --patch {min(sizes[-1])} or less"
             )
-    patches, places = cut((read_image(path) for path in files), side, n_patches, generator, sizes)
+    patches, places = extract_patches((read_image(path) for path in files), side, n_patches, generator, sizes)
     return ArraySource(patches, _of_patches(folder.name, side), provenance=PatchProvenance(album, places))
 
 
@@ -353,22 +353,11 @@ def cut_patches(source: Source, side: int, n_patches: int, generator: Generator)
             f"use --patch {min(height, width)} or less"
         )
     images = (row.reshape(height, width) for rows in source.batches() for row in rows)
-    patches, places = cut(images, side, n_patches, generator, [(height, width)] * source.shape[0])
+    patches, places = extract_patches(images, side, n_patches, generator, [(height, width)] * source.shape[0])
     return ArraySource(patches, _of_patches(name, side), provenance=PatchProvenance(source, places))
 
 
 def extract_patches(
-    images: Iterable[NDArray[Any]],
-    side: int,
-    n_patches: int,
-    generator: Generator,
-    sizes: Sequence[tuple[int, int]] | None = None,
-) -> NDArray[np.float32]:
-    """Square patches at random positions: those that :func:`cut` gives, without their places."""
-    return cut(images, side, n_patches, generator, sizes)[0]
-
-
-def cut(
     images: Iterable[NDArray[Any]],
     side: int,
     n_patches: int,

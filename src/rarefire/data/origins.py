@@ -58,16 +58,16 @@ class DocumentOrigin:
     title: str | None = None
 
     @classmethod
-    def of(cls, document: str, title: str | None = None) -> DocumentOrigin:
+    def of(cls, document: str, title: str | None = None, longest: int = LONGEST_TEXT) -> DocumentOrigin:
         """A whole document, cut where it is too long."""
         document = document.strip()
-        if len(document) <= LONGEST_TEXT:
+        if len(document) <= longest:
             return cls(document, False, title)
-        end = LONGEST_TEXT
+        end = longest
         # Half a word would be taken for another one; where there is nothing but one word, it is cut after all.
         while end and _in_word(document[end - 1]) and _in_word(document[end]):
             end -= 1
-        return cls(document[: end or LONGEST_TEXT].rstrip(), True, title)
+        return cls(document[: end or longest].rstrip(), True, title)
 
 
 Origin = PictureOrigin | DocumentOrigin

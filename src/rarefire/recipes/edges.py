@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from rarefire import plots
 from rarefire.arguments import Free, Rule, Whole
-from rarefire.data.images import cut
+from rarefire.data.images import extract_patches
 from rarefire.data.source import ArraySource, Description, Source
 from rarefire.estimators.gaussian import GaussianRBM
 from rarefire.metrics import expected, gabor, median_of, metric
@@ -142,7 +142,7 @@ class Edges(Recipe):
 
     def _patches(self, seed: int) -> Source:
         photographed = photographs(self.source)
-        patches, places = cut(photographed.images, self.side, self.n_patches, Generator(seed, "patches"))
+        patches, places = extract_patches(photographed.images, self.side, self.n_patches, Generator(seed, "patches"))
         notes = "grey, halved in size, patches at random places"
         description = Description(photographed.name, "image", (self.side,) * 2, notes=notes)
         return ArraySource(patches.astype(np.float32), description, provenance=photographed.provenance(places))

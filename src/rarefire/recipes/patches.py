@@ -29,7 +29,7 @@ from scipy.stats import rankdata
 from rarefire import plots
 from rarefire.activations import Sigmoid
 from rarefire.arguments import Free, Rule, Whole
-from rarefire.data.images import cut, halve, whiten_image
+from rarefire.data.images import extract_patches, halve, whiten_image
 from rarefire.data.open import grey_pictures
 from rarefire.data.origins import PatchProvenance, Places, Provenance
 from rarefire.data.source import ArraySource, Description, Source
@@ -144,7 +144,7 @@ class Patches(Recipe):
         self, images: Sequence[NDArray[np.float64]], photographed: Photographs, whitened: bool, seed: int
     ) -> Source:
         # The same seed gives the same places in the whitened and in the plain photographs.
-        patches, places = cut(images, self.side, self.n_patches, Generator(seed, "patches"))
+        patches, places = extract_patches(images, self.side, self.n_patches, Generator(seed, "patches"))
         notes = f"grey, halved in size, {'1/f-whitened' if whitened else 'not whitened'}, patches at random places"
         description = Description(photographed.name, "image", (self.side, self.side), notes=notes)
         # In double precision, as the source's own tool computes.

@@ -26,7 +26,7 @@ from PIL import Image
 
 from rarefire.activations import Identity
 from rarefire.arguments import Choice, Free, Rule, Whole
-from rarefire.data.images import cut
+from rarefire.data.images import extract_patches
 from rarefire.data.open import grey_pictures
 from rarefire.data.origins import PatchProvenance, Places
 from rarefire.data.source import ArraySource, Description, Source
@@ -126,7 +126,10 @@ class Standardised(Recipe, ABC):
         generator = Generator(seed, "patches")
         pictures, name = grey_pictures(self.source), Path(self.source or "scikit-learn's two photographs").name
         if self.from_ == "patches":
-            (seen, places), how = cut(pictures.images, self.side, self.n_images, generator), "cut at random places"
+            (seen, places), how = (
+                extract_patches(pictures.images, self.side, self.n_images, generator),
+                "cut at random places",
+            )
         else:
             seen, places = _resized(pictures.images, self.side, self.n_images, generator)
             how = "whole pictures made small"

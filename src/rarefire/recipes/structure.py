@@ -23,7 +23,7 @@ from sklearn.decomposition import PCA
 
 from rarefire import plots
 from rarefire.arguments import Free, Number, Rule, Whole
-from rarefire.data.images import cut
+from rarefire.data.images import extract_patches
 from rarefire.data.source import ArraySource, Description, Source
 from rarefire.estimators.autoencoder import SparseAutoencoder
 from rarefire.metrics import expected, metric
@@ -117,7 +117,7 @@ class Structure(Recipe):
 
     def _patches(self) -> Source:
         photographed = photographs(self.source)
-        patches, places = cut(photographed.images, SIDE, self.n_samples, Generator(self.seed, "patches"))
+        patches, places = extract_patches(photographed.images, SIDE, self.n_samples, Generator(self.seed, "patches"))
         rows = patches.astype(np.float64)
         rows -= rows.mean(axis=1, keepdims=True)
         rows /= rows.std()

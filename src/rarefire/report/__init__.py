@@ -231,6 +231,7 @@ def table_data(table: FeatureTable | None) -> dict[str, Any] | None:
         "norm": pack(table.norm.astype(np.float32)),
         "dead": table.dead.tolist(),
         "always_on": table.always_on.tolist(),
+        "coherence": pack(table.coherence),
         "gabor_fit": pack(table.gabor_fit.astype(np.float32)) if np.isfinite(table.gabor_fit).any() else None,
         "edge_like": table.edge_like.tolist(),
         "npmi": pack(table.npmi.astype(np.float32)) if np.isfinite(table.npmi).any() else None,
@@ -329,8 +330,8 @@ def _top_columns(table: FeatureTable) -> dict[str, Any]:
 def _visible_contexts(contexts: dict[str, Any] | None) -> dict[str, Any] | None:
     """Contexts with what would not show of their texts written out."""
 
-    def shown(entry: dict[str, Any]) -> dict[str, Any]:
-        return {key: visible(value) if isinstance(value, str) else value for key, value in entry.items()}
+    def shown(entry: dict[str, Any] | None) -> dict[str, Any] | None:
+        return entry and {key: visible(value) if isinstance(value, str) else value for key, value in entry.items()}
 
     return contexts and {key: [shown(entry) for entry in entries] for key, entries in contexts.items()}
 

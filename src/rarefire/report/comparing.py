@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from rarefire.features import FeatureTable
+from rarefire.metrics.likeness import directions
 from rarefire.plots import column_names, grey_rows, image_shape, strongest
 from rarefire.report import (
     WIDEST_STRIP,
@@ -67,7 +68,7 @@ def match(a: NDArray[np.floating], b: NDArray[np.floating], either_sign: bool = 
     either_sign : bool
         Whether a component and its negative stand for the same feature.
     """
-    cosines = _directions(a) @ _directions(b).T
+    cosines = directions(a) @ directions(b).T
     alike = np.abs(cosines) if either_sign else np.maximum(cosines, 0)
     rows, columns = linear_sum_assignment(alike, maximize=True)
     there = alike[rows, columns] > 0
@@ -83,15 +84,6 @@ def match(a: NDArray[np.floating], b: NDArray[np.floating], either_sign: bool = 
         (np.where(near_a, to_b, -1), np.where(near_b, to_a, -1)),
         (np.where(near_a, of_a, 0), np.where(near_b, of_b, 0)),
     )
-
-
-def _directions(components: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Rows of norm 1; zero where a row is."""
-    # By the largest value first: squares of very small weights would be zero, of very large ones infinite.
-    largest = np.abs(components).max(axis=1, keepdims=True)
-    scaled = np.divide(components, largest, out=np.zeros(components.shape), where=largest > 0)
-    norms = np.linalg.norm(scaled, axis=1, keepdims=True)
-    return np.divide(scaled, norms, out=np.zeros_like(scaled), where=norms > 0)
 
 
 def why_unmatched(a: FeatureTable, b: FeatureTable) -> str:

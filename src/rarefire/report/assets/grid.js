@@ -8,15 +8,13 @@ let chosen = 0;
 
 /** What units are sorted and filtered by: [key, what it is called, values, factor of the shown figure]. */
 function statistics() {
-  const likeness = features.alike_cosine.shape[1] > 0
-    ? Array.from({ length: features.n_units }, (_, unit) => row(features.alike_cosine, unit)[0]) : null;
   return [
     ["index", "unit number", Array.from({ length: features.n_units }, (_, unit) => unit), 1],
     ["share_active", `share of ${terms.rows} on which active (%)`, features.share_active.values, 100],
     ["mean_code", "mean code", features.mean_code.values, 1],
     ["norm", "norm of weights", features.norm.values, 1],
-    ["coherence", "coherence: largest cosine to another unit", likeness, 1],
-    ["npmi", "coherence of its words (NPMI)", features.npmi?.values, 1],
+    ["coherence", "coherence: largest |cosine| to another unit", features.coherence.values, 1],
+    ["npmi", "how well its words go together (NPMI)", features.npmi?.values, 1],
     ["gabor_fit", "Gabor fit: share of variance explained", features.gabor_fit?.values, 1],
   ].filter(([, , values]) => values);
 }
@@ -35,7 +33,8 @@ function ranges() {
   return grid.statistics.flatMap(([key, , values, factor]) => {
     const [low, high] = ["from", "to"].map((end) => byId(`${key}-${end}`).value);
     if (low === "" && high === "") return [];
-    return [[values, low === "" ? -Infinity : low / factor, high === "" ? Infinity : high / factor]];
+    // Values are of float32, and a limit is meant to be one that is shown.
+    return [[values, low === "" ? -Infinity : Math.fround(low / factor), high === "" ? Infinity : Math.fround(high / factor)]];
   });
 }
 
@@ -54,7 +53,7 @@ function arrange() {
     limits.every(([values, low, high]) => values[unit] >= low && values[unit] <= high)
     && (!byId("noted").checked || notes.of(unit)) && (!wanted || searchable(unit).includes(wanted)));
   const all = grid.shown.length === features.n_units;
-  byId("count").textContent = all ? `All ${english(features.n_units)} units.`
+  byId("count").textContent = all ? features.n_units === 1 ? "One unit." : `All ${english(features.n_units)} units.`
     : `${english(grid.shown.length)} of ${english(features.n_units)} units.`;
   byId("clear").disabled = all && !wanted && limits.length === 0 && !byId("noted").checked;
   lay();
@@ -162,10 +161,15 @@ function move(event) {
 /** Asks for the units between two values of a statistic, and goes to them. */
 function pick(key, low, high) {
   const factor = grid.statistics.find(([name]) => name === key)[3];
-  const short = (value) => Number((value * factor).toPrecision(6));
+  // Rounded outwards, so that no unit of the bar is lost.
+  const short = (value, round) => {
+    const shown = value * factor;
+    const digit = 10 ** (Math.floor(Math.log10(Math.abs(shown) || 1)) - 5);
+    return Number((round(shown / digit) * digit).toPrecision(7));
+  };
   byId("filters").open = true;
-  byId(`${key}-from`).value = short(low);
-  byId(`${key}-to`).value = short(high);
+  byId(`${key}-from`).value = short(low, Math.floor);
+  byId(`${key}-to`).value = short(high, Math.ceil);
   arrange();
   byId("features").scrollIntoView();
   if (grid.shown.length > 0 && !grid.shown.includes(chosen)) choose(grid.shown[0]);

@@ -34,6 +34,7 @@ const notes = {
 
   /** Notes as they are written: a text for each unit that has one. */
   checked(found) {
+    if (typeof found !== "object" || found === null) throw new Error("it is no file of notes");
     const entries = Object.entries(found);
     if (!entries.every(([unit, text]) => /^\d+$/.test(unit) && unit < features.n_units && typeof text === "string")) {
       throw new Error("it is no file of notes on these units");
@@ -55,6 +56,7 @@ function startNotes() {
     if (!kept) say("This browser keeps nothing for a file; export the notes before you close the page.");
     const tile = grid.tiles.get(chosen);
     tile?.classList.toggle("noted", Boolean(notes.of(chosen)));
+    if (tile) tile.title = about(chosen);
     tile?.setAttribute("aria-label", about(chosen));
   });
   byId("export").addEventListener("click", () => {

@@ -113,9 +113,11 @@ function withMarks(text, drives) {
 function documentOf({ text, cut, title }, drives) {
   const up = new Set(drives.filter(({ drive }) => drive > 0).map(({ name }) => name));
   const first = [...text.matchAll(/[\p{L}\p{N}_]{2,}/gu)].find((found) => up.has(found[0].toLowerCase()))?.index ?? 0;
-  let from = first < 80 ? 0 : text.indexOf(" ", first - 60) + 1;
-  let to = text.indexOf(" ", from + 260);
-  if (to < 0) to = text.length;
+  // From between two words before it, where there is such a place, to one after it.
+  const gap = text.slice(Math.max(0, first - 60), first).search(/\s/);
+  const from = first < 80 ? 0 : gap < 0 ? first : first - 60 + gap + 1;
+  const rest = text.slice(from + 260).search(/\s/);
+  const to = rest < 0 ? Math.min(text.length, from + 400) : Math.min(from + 260 + rest, from + 400);
   const parts = [make("p", {}, ...(from > 0 ? ["… "] : []), ...withMarks(text.slice(from, to), drives),
     ...(to < text.length || cut ? [" …"] : []))];
   if (title) parts.unshift(make("strong", {}, title));
@@ -183,7 +185,7 @@ function examples(unit) {
   }
   const strongest = Array.from(index.subarray(0, features.example_groups.strongest));
   const places = data.contexts ? strongest.map((i) => data.contexts.rows[i]) : [];
-  byId("photographs").replaceChildren(...photographs(places.filter((place) => place.box)));
+  byId("photographs").replaceChildren(...photographs(places.filter((place) => place?.box)));
 }
 
 /** A unit as a button that leads to it, with a word on what connects the two. */
