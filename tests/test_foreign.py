@@ -142,6 +142,14 @@ assert command("encode", "run", "rows.npy", "-o", "codes.npy", "--trust", "other
 np.testing.assert_array_equal(np.load("codes.npy"), np.load("run.npy"))
 assert command("report", "run", "--trust", "mine") == 0
 assert "Half(strength=0.2)" in pathlib.Path("run/report.html").read_text()
+half = ("--quiet", "--set", "n_components=3", "--set", "max_iter=2", "--set", "penalty=Half", "--set", "penalty__strength=0.3")
+assert command("fit", "rows.npy", *half, "--prepare", "Doubled", "--trust", "mine.parts", "--out", "own") == 0
+assert json.loads(pathlib.Path("own/spec.json").read_text())["estimator"]["arguments"]["penalty"] == {
+    "class": "mine.parts.Half", "arguments": {"strength": 0.3}
+}
+assert rf.load("own", trusted=["mine"])[-1].penalty.strength == 0.3
+assert command("fit", "rows.npy", "--trust", "mine.nowhere", "--out", "never") == 2
+assert not pathlib.Path("never").exists()
 
 # Trust in a module is trust in its members of the family that is asked for, with arguments as scikit-learn has them.
 spec = json.loads(pathlib.Path("saved/spec.json").read_text())

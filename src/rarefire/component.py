@@ -152,6 +152,21 @@ def from_spec(spec: Any, family: type = BaseEstimator, trusted: Collection[str] 
     return cls(**arguments)
 
 
+def import_trusted(module: str) -> None:
+    """Import a module of the user's, which puts its classes among the members of their families.
+
+    Raises
+    ------
+    InputError
+        If it cannot be imported.
+    """
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # whatever a module of the user's may raise
+        why = f"{type(error).__name__}: {error}"
+        raise InputError(f"the module {module} cannot be imported ({why}); put its folder into PYTHONPATH") from error
+
+
 def _class_of(path: str, family: type, trusted: Collection[str]) -> Any:
     module = path.rpartition(".")[0]
     ours = module.split(".")[0] == "rarefire"
@@ -163,14 +178,7 @@ def _class_of(path: str, family: type, trusted: Collection[str]) -> Any:
                 f"the specification names {path[:200]}, which is not part of rarefire; nothing of it is loaded "
                 + (allow if possible else "and the run must be made again")
             )
-        try:
-            importlib.import_module(module)
-        except Exception as error:  # whatever a module of the user's may raise
-            why = f"{type(error).__name__}: {error}"
-            raise InputError(
-                f"the specification names {path}, and the module {module} cannot be imported ({why}); "
-                "put its folder into PYTHONPATH"
-            ) from error
+        import_trusted(module)
     classes: list[type] = list(members(family))
     by_path = {f"{member.__module__}.{member.__qualname__}": member for member in classes}
     if path not in by_path:

@@ -8,7 +8,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -114,16 +114,19 @@ def fit(
     as_json: JsonOption = False,
     log: LogOption = None,
     checkpoint_every: CheckpointOption = 30.0,
+    trust: TrustOption = None,
 ) -> None:
     """Train on a source and write a run directory with one HTML page that shows every feature."""
     from rarefire import runs
-    from rarefire.component import find
+    from rarefire.component import find, import_trusted
     from rarefire.data.open import open_source
     from rarefire.estimators.base import SparseLearner
     from rarefire.parallel import ranks
     from rarefire.preprocess import Step
     from rarefire.settings import apply, parse_pairs, parse_step
 
+    for module in trust or ():
+        import_trusted(module)
     cls = find(SparseLearner, estimator)
     model = apply(cls(), parse_pairs(set_ or []))
     model.set_params(device=device, validation_fraction=validation)
@@ -131,7 +134,7 @@ def fit(
     where: dict[str, Any] = {"where": _absolute(source), "patch": patch, "column": column, "seed": seed}
     rows = ranks().first_alone(lambda: open_source(**where))
     runs.check_run(rows, steps, model, seed)
-    directory = _directory(out, f"{Path(where['where']).stem}-{cls.__name__}", overwrite)
+    directory = _directory(out, f"{Path(where['where']).stem}-{cls.__name__}", overwrite, trust or ())
     with _watched(directory, quiet, as_json, log, checkpoint_every) as watch:
         spec = runs.fit_spec(where, rows, steps, model, seed)
         ranks().of_first(lambda: directory.create(spec, overwrite=overwrite))
@@ -351,12 +354,12 @@ def _suffix(source: str) -> str:
     return Path(source.lower().removesuffix(".gz")).suffix
 
 
-def _directory(out: Path | None, name: str, overwrite: bool) -> Any:
+def _directory(out: Path | None, name: str, overwrite: bool, trusted: Sequence[str] = ()) -> Any:
     """The directory asked for, seen to be free, or a new one below ``runs/``."""
     from rarefire.artifact import RunDirectory
     from rarefire.parallel import ranks
 
-    return RunDirectory(ranks().of_first(lambda: _free(out, name, overwrite)))
+    return RunDirectory(ranks().of_first(lambda: _free(out, name, overwrite)), trusted)
 
 
 def _free(out: Path | None, name: str, overwrite: bool) -> Path:
