@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -111,6 +112,56 @@ def contents():
         }
 
     return read
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A browser without a window."""
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        pytest.skip("no chromium, chromium-browser or google-chrome on this machine")
+    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(browser, tmp_path):
+    """Open a page, given as text, from disk; at the end it is held to silence: no message, no request but for it."""
+    contexts, troubles = [], []
+
+    def open_page(text: str, anchor: str = "", width: int = 1280, scheme: str = "light"):
+        file = tmp_path / "page.html"
+        file.write_text(text, encoding="utf-8")
+        context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: troubles.append(message.text))
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("dialog", lambda dialog: (troubles.append(dialog.message), dialog.dismiss()))
+        page.on("request", lambda r: None if r.url.split("#")[0] == file.as_uri() else troubles.append(r.url))
+        page.goto(file.as_uri() + anchor)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert troubles == []
+
+
+@pytest.fixture
+def flaws():
+    """What axe finds wrong with a page, all its details open: rule, impact, and the first elements."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
+
+    def find(page) -> list[tuple]:
+        page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
+        found = axe.Axe().run(page).response["violations"]
+        return [(one["id"], one["impact"], [node["html"][:200] for node in one["nodes"][:3]]) for one in found]
+
+    return find
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import io
 import re
-import shutil
 import unicodedata
 import warnings
 from importlib import resources
@@ -32,14 +31,6 @@ from rarefire.report import trying as trying_module
 from rarefire.report.trying import N_EXAMPLES, Parts, trying
 from rarefire.types import Affine
 from rarefire.units import Units
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-def slow(test):
-    """A test in a browser."""
-    reason = "no chromium, chromium-browser or google-chrome on this machine"
-    return pytest.mark.slow(pytest.mark.skipif(CHROMIUM is None, reason=reason)(test))
 
 
 def fitted(estimator, rows, description, steps=()):
@@ -128,6 +119,9 @@ CASES = {
             batch_size=3),
         WORDS, OF_WORDS, [],
     ),
+    "standardised words": lambda: (
+        sae(activation=activations.Tanh(), batch_size=3), WORDS, OF_WORDS, [preprocess.Standardise()],
+    ),
     "named columns": lambda: (
         sae(activation=activations.Tanh(), n_components=3), IRIS.data, OF_IRIS, [preprocess.Standardise()],
     ),
@@ -161,10 +155,11 @@ def test_examples_are_raw_rows_of_the_training(made):
         # What was clipped at three standard deviations, digits do not reach.
         assert nearest.max() < 1e-5
         assert len(np.unique(examples, axis=0)) == N_EXAMPLES
-    told = made("words")[2].data["examples"]
     rows = {tuple(np.flatnonzero(row)) for row in WORDS.toarray()}
-    assert told
-    assert {tuple(columns) for columns in told} <= rows
+    for name in ("words", "standardised words"):
+        told = made(name)[2].data["examples"]
+        assert told
+        assert {tuple(columns) for columns in told} <= rows
 
 
 def test_inputs_of_the_table_are_what_is_begun_from(made):
@@ -272,42 +267,18 @@ def test_a_page_built_again_is_the_same(tmp_path, cli, undrawn):
 # ---------------------------------------------------------------- in a browser
 
 
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def visit(browser, tmp_path, made):
-    """Opens a page at its section and, at the end, holds it to silence: no message, no request but for the file."""
-    contexts, troubles = [], []
+def visit(opened, made):
+    """Opens a page at its section."""
 
-    def open_page(case, width=1280, scheme="light"):
+    def open_page(case, **how):
         _, table, section = made(case) if isinstance(case, str) else case
-        file = tmp_path / "report.html"
-        file.write_text(build_page(Page("A page", "to try", table=table, trying=section)), encoding="utf-8")
-        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: troubles.append(message.text))
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.on(
-            "request",
-            lambda request: None if request.url.split("#")[0] == file.as_uri() else troubles.append(request.url),
-        )
-        page.goto(file.as_uri())
+        page = opened(build_page(Page("A page", "to try", table=table, trying=section)), **how)
         page.locator("#try").scroll_into_view_if_needed()
         page.wait_for_selector("#try-back > *")
         return page
 
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert troubles == []
+    return open_page
 
 
 def close(got, expected):
@@ -334,7 +305,7 @@ def rows_of(name):
     return np.concatenate([rows[:20], others, np.zeros_like(rows[:1])])
 
 
-@slow
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_codes_and_reconstructions_are_those_of_python(visit, made, name):
     pipeline, _, section = made(name)
@@ -374,7 +345,7 @@ def evaluated(browser, parts, data, rows):
     return answer
 
 
-@slow
+@pytest.mark.slow
 @family(Activation)
 def test_javascript_of_activations(browser, cls):
     f, parts = cls(), Parts(single=False)
@@ -384,7 +355,7 @@ def test_javascript_of_activations(browser, cls):
     np.testing.assert_allclose(codes[0], f(z), rtol=1e-12, atol=1e-12)
 
 
-@slow
+@pytest.mark.slow
 @family(Units)
 def test_javascript_of_units(browser, cls):
     law, parts, z = cls(), Parts(single=False), torch.linspace(-40, 40, 81, dtype=torch.float64)
@@ -393,7 +364,7 @@ def test_javascript_of_units(browser, cls):
     np.testing.assert_allclose(codes[0], law.mean(z), rtol=1e-12, atol=1e-12)
 
 
-@slow
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @family(Step)
 def test_javascript_of_steps(browser, cls, dtype):
@@ -415,7 +386,7 @@ def test_javascript_of_steps(browser, cls, dtype):
     np.testing.assert_allclose(back, restored, rtol=0, atol=100 * rtol * np.abs(restored).max())
 
 
-@slow
+@pytest.mark.slow
 def test_words_are_cut_as_python_cuts_them(visit, made):
     """Letters of every script, digits, marks and signs; those younger than one of the two Unicode tables left out."""
     letters = [chr(i) for i in range(0x3000) if unicodedata.category(chr(i)) not in ("Cn", "Cs", "Co", "Cc")]
@@ -462,7 +433,7 @@ def spot(page, x, y, side):
     return box["x"] + (x + 0.5) * box["width"] / side, box["y"] + (y + 0.5) * box["height"] / side
 
 
-@slow
+@pytest.mark.slow
 def test_drawing_by_mouse(visit, made):
     machine = made("a machine of lines")[0]
     page = visit("a machine of lines")
@@ -485,7 +456,7 @@ def test_drawing_by_mouse(visit, made):
     expect_codes(page, machine.transform(1 - row.reshape(1, -1))[0])
 
 
-@slow
+@pytest.mark.slow
 def test_drawing_by_keyboard(visit, made):
     machine = made("a machine of lines")[0]
     page = visit("a machine of lines")
@@ -507,7 +478,7 @@ def test_drawing_by_keyboard(visit, made):
     assert page.evaluate("scrollY") == before
 
 
-@slow
+@pytest.mark.slow
 def test_examples_and_what_comes_back(visit, made):
     pipeline, _, section = made("a machine of variances")
     page = visit("a machine of variances", width=390, scheme="dark")
@@ -533,7 +504,7 @@ def test_examples_and_what_comes_back(visit, made):
     becomes(page, "#unit-heading", f"Unit {unit}")
 
 
-@slow
+@pytest.mark.slow
 def test_a_picture_from_a_file_or_the_clipboard(visit, made):
     pipeline, _, _ = made("colour patches")
     page = visit("colour patches")
@@ -561,29 +532,31 @@ def test_a_picture_from_a_file_or_the_clipboard(visit, made):
     expect_codes(page, pipeline.transform(row)[0])
 
 
-@slow
-def test_a_sentence_has_the_codes_of_the_sentence(visit, made):
-    pipeline, _, _ = made("words")
-    page = visit("words")
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "low"), [("words", 0.0), ("standardised words", -1.0)])
+def test_a_sentence_has_the_codes_of_the_sentence(visit, made, name, low):
+    pipeline, _, _ = made(name)
+    page = visit(name)
     sentence = "POLICE seek the Détective_, a détective; & a zeppelin, <b>love</b>"
     page.fill("#try-text", sentence)
     rows = bag_of_words([sentence], VOCABULARY)[0].toarray().astype(np.float32)
     codes = pipeline.transform(rows)
-    expect_codes(page, codes[0])
+    expect_codes(page, codes[0], low)
     assert page.text_content("#try-unknown") == "Unknown to the model: seek, détective_, zeppelin."
     told = page.eval_on_selector_all(
         "#try-back tbody tr", "rows => rows.map(r => [...r.children].map(c => c.textContent))"
     )
     back = pipeline.inverse_transform(codes)[0]
     order = np.argsort(-back, kind="stable")[:20]
-    np.testing.assert_allclose([float(value) for _, value, _ in told], back[order], rtol=1e-3)
+    told_back = [float(value.replace("−", "-")) for _, value, _ in told]
+    np.testing.assert_allclose(told_back, back[order], rtol=1e-3, atol=1e-5)
     assert [there for _, _, there in told] == ["yes" if rows[0, i] else "no" for i in order]
     page.fill("#try-text", "")
-    expect_codes(page, pipeline.transform(np.zeros_like(rows))[0])
+    expect_codes(page, pipeline.transform(np.zeros_like(rows))[0], low)
     assert page.text_content("#try-unknown") == ""
 
 
-@slow
+@pytest.mark.slow
 def test_fields_of_named_columns(visit, made):
     pipeline, _, _ = made("named columns")
     page = visit("named columns")
@@ -602,7 +575,7 @@ def test_fields_of_named_columns(visit, made):
     assert [float(given.replace("−", "-")) for _, given, _ in told] == row[0].tolist()
 
 
-@slow
+@pytest.mark.slow
 def test_numbers_of_plain_columns(visit, made):
     pipeline, _, _ = made("plain columns")
     page = visit("plain columns")
@@ -619,14 +592,14 @@ def test_numbers_of_plain_columns(visit, made):
         assert page.text_content("#try-problem") == sentence
 
 
-@slow
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_no_horizontal_overflow_on_a_phone(visit, name):
     page = visit(name, width=390)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-@slow
+@pytest.mark.slow
 def test_hostile_names_are_text(visit):
     names = ("<img src=x onerror=alert(1)>", "</script><script>alert(2)</script>", "__proto__", "constructor")
     case = fitted(sae(n_components=3), IRIS.data, Description("<b>", "named", None, names))

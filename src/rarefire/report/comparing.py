@@ -152,7 +152,7 @@ def build_comparison(a: Side, b: Side, either_sign: bool = False, cautions: Sequ
         What is to be kept in mind when cosines are read, in sentences.
     """
     sides = (a, b)
-    scripts = [asset("vendor/uPlot.iife.min.js"), asset("base.js"), asset("compare.js")]
+    scripts = [asset("vendor/uPlot.iife.min.js"), asset("base.js"), asset("charts.js"), asset("compare.js")]
     styles = asset("vendor/uPlot.min.css") + asset("style.css") + asset("compare.css")
     reason = why_unmatched(a.table, b.table)
     matching = None if reason else match(a.table.components, b.table.components, either_sign)

@@ -77,11 +77,13 @@ def trying(model: Any, steps: Sequence[Step], raw: Description, table: FeatureTa
         shared = step.describe(shared)
     low, high, examples = _beginnings(table, steps)
     n_columns = steps[0].n_features_in_ if steps else up[0].weight.shape[1]
+    # Inverses of steps leave next to nothing where a word is not there.
+    words = [np.flatnonzero(row > 0.5).tolist() for row in examples] if raw.kind == "words" else None
     data |= {
         "arrays": [pack(array) for array in parts.arrays],
         "input": {**_told(raw), "n": n_columns, "low": low, "high": high},
         "output": _told(shared),
-        "examples": [np.flatnonzero(row).tolist() for row in examples] if raw.kind == "words" else _listed(examples),
+        "examples": _listed(examples) if words is None else words,
     }
     return Trying(data, parts.script())
 

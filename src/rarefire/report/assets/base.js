@@ -33,6 +33,16 @@ function unpack(packed) {
   return { values: new types[packed.dtype](bytes.buffer), shape: packed.shape };
 }
 
+/** Unpacks in place every packed array among an object's values. */
+function unpackAll(entries) {
+  for (const [key, value] of Object.entries(entries)) if (value?.base64 !== undefined) entries[key] = unpack(value);
+}
+
+/** Whether a unit is dead or always on, in words; empty where it is neither. */
+function stateOf({ dead, always_on }, unit) {
+  return dead[unit] ? "dead" : always_on[unit] ? "always on" : "";
+}
+
 /** Row i of an unpacked array, whatever its number of axes. */
 function row(array, i) {
   const size = array.values.length / array.shape[0];

@@ -2,6 +2,8 @@
 // The page's charts. Each is kept with what draws it, so that it is drawn anew when the colours change.
 
 const charts = new Map();
+// Steps of an axis of whole numbers.
+const WHOLE = [1, 2, 5].flatMap((first) => Array.from({ length: 8 }, (_, i) => first * 10 ** i)).sort((a, b) => a - b);
 const known = (values) => (values || []).filter((value) => value !== null);
 
 /** Options shared by all charts: size, colours of the present scheme, quiet grid. */
@@ -24,10 +26,11 @@ function redraw() {
   for (const [holder, { draw }] of charts) show(holder, draw);
 }
 
-/** Lines over a common x; `series` holds [values, label, colour's name, dash]. */
+/** Lines over a common x of whole numbers; `series` holds [values, label, colour's name, dash]. */
 function lineChart(holder, x, xLabel, series, log) {
   const options = baseOptions(holder, xLabel);
   options.scales = { x: { time: false }, y: log ? { distr: 3 } : {} };
+  options.axes[0].incrs = WHOLE;
   options.axes[1].values = (_, splits) => splits.map((value) => (value === null ? "" : number(value)));
   options.series = [
     { label: xLabel },
@@ -59,7 +62,7 @@ function histogram(holder, { edges, counts, over, xLabel, names, log = false, he
   options.axes[1].values = (_, splits) =>
     splits.map((value) => (value === null || value % 1 !== 0 ? "" : english(value)));
   if (log) options.axes[1].splits = () => [1, 10, 100, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8].filter((value) => value <= most * 1.5);
-  else options.axes[1].incrs = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 1e6, 1e7];
+  else options.axes[1].incrs = WHOLE;
   const bar = (label, name) => ({
     label, stroke: colour(name), fill: colour(name), width: 0, points: { show: false },
     paths: uPlot.paths.bars({ size: [0.94, 60], align: 0 }),

@@ -6,105 +6,58 @@ const LETTERS = ["A", "B"];
 const COLOURS = ["--first", "--second"];
 const BINS = 20;
 const PART = 100; // items of a list that are made at once
-const charts = new Map();
-const known = (values) => (values || []).filter((value) => value !== null);
 
 // ---------------------------------------------------------------- charts
 
-function baseOptions(holder, xLabel) {
-  const axis = { stroke: colour("--quiet"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
-  return {
-    width: holder.clientWidth, height: 240,
-    cursor: { drag: { x: true, y: false } },
-    axes: [{ ...axis, label: xLabel, labelSize: 22, size: 30, labelFont: "13px system-ui" }, { ...axis, size: 62 }],
-  };
-}
+const COSTS = [["cost", "training"], ["validation_cost", "held out", [6, 4]]];
 
 /** The costs of some runs that are measured in one unit; held-out rows are dashed. */
 function costChart(holder) {
-  const lines = holder.dataset.runs.split(" ").map(Number).flatMap((run) =>
-    [["cost", "training"], ["validation_cost", "held out", [6, 4]]].map(([column, name, dash]) => ({
-      values: runs[run].history[column] || [], label: `${LETTERS[run]}, ${name}`, stroke: colour(COLOURS[run]), dash,
-    }))).filter(({ values }) => known(values).length > 0);
-  const length = Math.max(...lines.map(({ values }) => values.length));
-  const positive = lines.every(({ values }) => known(values).every((value) => value > 0));
-  const options = baseOptions(holder, "epoch");
-  options.scales = { x: { time: false }, y: byId("log-axis").checked && positive ? { distr: 3 } : {} };
-  options.axes[0].incrs = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 100000];
-  options.axes[1].values = (_, splits) => splits.map((value) => (value === null ? "" : number(value)));
-  options.series = [{ label: "epoch" }, ...lines.map(({ label, stroke, dash }) => ({
-    label, stroke, dash, width: 1.5, points: { show: length < 2 },
-    value: (_, value) => (value === null || value === undefined ? "–" : number(value)),
-  }))];
-  options.legend = { markers: { width: 2, dash: (_, i) => (i > 0 && lines[i - 1].dash ? "dashed" : "solid") } };
+  const lines = holder.dataset.runs.split(" ").map(Number).flatMap((run) => COSTS.map(([column, name, dash]) =>
+    [runs[run].history[column] || [], `${LETTERS[run]}, ${name}`, COLOURS[run], dash]))
+    .filter(([values]) => known(values).length > 0);
+  const length = Math.max(...lines.map(([values]) => values.length));
+  const positive = lines.every(([values]) => known(values).every((value) => value > 0));
   const epochs = Array.from({ length }, (_, i) => i + 1);
-  return new uPlot(options, [epochs, ...lines.map(({ values }) => epochs.map((_, i) => values[i] ?? null))], holder);
+  const series = lines.map(([values, ...look]) => [epochs.map((_, i) => values[i] ?? null), ...look]);
+  return lineChart(holder, epochs, "epoch", series, positive && byId("log-axis").checked);
 }
 
-/** How many pairs have which cosine, and of them those that match. */
-function histogram(holder) {
+/** How many pairs have which cosine, and of them those that do not match. */
+function cosineChart(holder) {
   const all = new Array(BINS).fill(0);
-  const matched = new Array(BINS).fill(0);
+  const apart = new Array(BINS).fill(0);
   pairs.forEach(({ alike }) => {
     const bin = Math.min(BINS - 1, Math.floor(alike * BINS));
     all[bin] += 1;
-    if (alike >= threshold()) matched[bin] += 1;
+    if (alike < threshold()) apart[bin] += 1;
   });
-  const options = baseOptions(holder, either ? "absolute cosine" : "cosine");
-  options.scales = { x: { time: false, range: [0, 1] }, y: { range: [0, 1.05 * Math.max(1, ...all)] } };
-  options.axes[1].incrs = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
-  const bars = (label, name) => ({
-    label, stroke: colour(name), fill: colour(name), width: 0, points: { show: false },
-    paths: uPlot.paths.bars({ size: [0.9, 80], align: 0 }), value: (_, count) => (count === null ? "–" : `${count}`),
+  return histogram(holder, {
+    edges: spaced(0, 1, BINS), counts: all, over: apart, xLabel: either ? "absolute cosine" : "cosine",
+    names: ["pairs", "of which not matched"], height: 240,
   });
-  options.series = [
-    { label: "from", value: (_, middle) => (middle === null ? "–" : number(middle - 0.5 / BINS)) },
-    bars("pairs", "--gap"), bars("of them matched", "--first"),
-  ];
-  const middles = all.map((_, bin) => (bin + 0.5) / BINS);
-  return new uPlot(options, [middles, all, matched], holder);
-}
-
-function draw(holder) {
-  charts.get(holder)?.destroy();
-  charts.set(holder, holder.id === "histogram" ? histogram(holder) : costChart(holder));
 }
 
 // ---------------------------------------------------------------- units
 
-function state(run, unit) {
-  return runs[run].dead[unit] ? "dead" : runs[run].always_on[unit] ? "always on" : "";
+/** A unit's picture; without a label, because its number stands beside it. */
+function pictureOf({ images, image_shape }, unit) {
+  const canvas = canvasOf(row(images, unit), image_shape);
+  if (image_shape[0] > 1) canvas.style.aspectRatio = `${image_shape[1]} / ${image_shape[0]}`;
+  return make("div", { className: "picture" }, canvas);
 }
-
-/** A unit's picture, drawn when it comes near the part in sight, and only once. */
-const lazily = new IntersectionObserver((entries) => {
-  for (const { isIntersecting, target } of entries) {
-    if (!isIntersecting) continue;
-    lazily.unobserve(target);
-    const run = runs[target.dataset.run];
-    const canvas = canvasOf(row(run.images, target.dataset.unit), run.image_shape);
-    if (run.image_shape[0] > 1) canvas.style.aspectRatio = `${run.image_shape[1]} / ${run.image_shape[0]}`;
-    target.append(canvas);
-  }
-}, { rootMargin: "300px" });
 
 /** What is shown of a unit: its picture or words, its number as a link to the run's own page, its activity. */
 function unitBlock(run, unit) {
   const { share_active, mean_code, images, words, link } = runs[run];
   const name = `${LETTERS[run]} ${unit}`;
   const block = make("div", { className: "unit" });
-  if (images) {
-    const picture = make("div", { className: "picture" });
-    picture.dataset.run = run;
-    picture.dataset.unit = unit;
-    lazily.observe(picture);
-    block.append(picture);
-  }
+  if (images) block.append(pictureOf(runs[run], unit));
   block.append(make("div", {},
     link ? make("a", { href: `${link}#unit=${unit}` }, name) : make("strong", {}, name),
     words ? make("div", { className: "words" }, words[unit] || "no weights") : "",
     make("small", {}, [`active on ${percent(share_active.values[unit])}`, `mean code ${number(mean_code.values[unit])}`,
-      state(run, unit)].filter(Boolean).join(", "))));
+      stateOf(runs[run], unit)].filter(Boolean).join(", "))));
   return block;
 }
 
@@ -189,10 +142,7 @@ function arrange() {
 }
 
 if (matching) {
-  for (const run of runs) {
-    for (const [key, value] of Object.entries(run)) if (value?.base64 !== undefined) run[key] = unpack(value);
-  }
-  for (const key of ["pairs", "cosine"]) matching[key] = unpack(matching[key]);
+  for (const entries of [...runs, matching]) unpackAll(entries);
   for (const key of ["nearest", "nearest_cosine"]) matching[key] = matching[key].map(unpack);
   pairs = Array.from(matching.cosine.values, (cosine, i) => {
     const [a, b] = row(matching.pairs, i);
@@ -212,21 +162,17 @@ if (matching) {
   byId("reverse").addEventListener("change", arrange);
   byId("threshold").addEventListener("input", () => {
     arrange();
-    draw(byId("histogram"));
+    show(byId("histogram"), cosineChart);
   });
+  show(byId("histogram"), cosineChart);
 }
 
-const holders = document.querySelectorAll(".chart");
 const logAxis = byId("log-axis");
 if (logAxis) {
   const costs = runs.flatMap(({ history }) => [...known(history.cost), ...known(history.validation_cost)]);
   logAxis.disabled = !costs.every((cost) => cost > 0);
   // It helps where the cost spans a decade, and wastes the chart where it does not.
   logAxis.checked = !logAxis.disabled && Math.max(...costs) >= 10 * Math.min(...costs);
-  logAxis.addEventListener("change", () => document.querySelectorAll("[data-runs]").forEach(draw));
+  logAxis.addEventListener("change", redraw);
 }
-holders.forEach(draw);
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => holders.forEach(draw));
-new ResizeObserver(() => {
-  for (const [holder, chart] of charts) chart.setSize({ width: holder.clientWidth, height: 240 });
-}).observe(document.querySelector("main"));
+for (const holder of document.querySelectorAll("[data-runs]")) show(holder, costChart);

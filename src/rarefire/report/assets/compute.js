@@ -46,16 +46,16 @@ function alongAxes(down, across, x) {
  * A function of a raw row: its codes, what comes back, and what the model was given of it. The two last are taken back
  * through the inverses of the last steps.
  */
-function computing(data, formulas) {
-  const arrays = data.arrays.map(unpack);
-  const Row = data.single ? Float32Array : Float64Array; // as precise as Python's rows between two steps
-  const argumentsOf = (step) => {
-    const named = Object.entries(step.arrays ?? {}).map(([name, place]) => [name, arrays[place]]);
+function computing(model, formulas) {
+  const arrays = model.arrays.map(unpack);
+  const Row = model.single ? Float32Array : Float64Array; // as precise as Python's rows between two steps
+  const argumentsOf = (part) => {
+    const named = Object.entries(part.arrays ?? {}).map(([name, place]) => [name, arrays[place]]);
     const vectors = named.map(([name, array]) => [name, array.shape.length === 1 ? array.values : array]);
-    return { ...formulas[step.formula].arguments, ...Object.fromEntries(vectors) };
+    return { ...formulas[part.formula].arguments, ...Object.fromEntries(vectors) };
   };
   const through = (steps) => {
-    const parts = steps.map((step) => [formulas[step.formula].of, argumentsOf(step)]);
+    const parts = steps.map((part) => [formulas[part.formula].of, argumentsOf(part)]);
     return (x) => parts.reduce((values, [of, p]) => Row.from(of(Float64Array.from(values), p)), Row.from(x));
   };
   const along = (layers, times) => {
@@ -64,10 +64,10 @@ function computing(data, formulas) {
       times(arrays[layer.weight], x).map((sum, i) => of(sum + arrays[layer.bias].values[i], p));
     return (x) => parts.reduce(answer, x);
   };
-  const prepare = through(data.prepare), restore = through(data.restore);
-  const encode = along(data.encode, product), decode = along(data.decode, transposed);
-  return (row) => {
-    const given = prepare(row);
+  const prepare = through(model.prepare), restore = through(model.restore);
+  const encode = along(model.encode, product), decode = along(model.decode, transposed);
+  return (raw) => {
+    const given = prepare(raw);
     const codes = encode(given);
     return { codes, given: restore(given), back: restore(decode(codes)) };
   };

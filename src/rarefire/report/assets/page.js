@@ -107,11 +107,6 @@ function describe() {
 }
 
 if (features) {
-  const unpackAll = (entries) => {
-    for (const [key, value] of Object.entries(entries)) {
-      if (value?.base64 !== undefined) entries[key] = unpack(value);
-    }
-  };
   unpackAll(features);
   const kind = { image: "pictures", named: "words", plain: "strips", words: "words" }[features.kind];
   for (const id of ["features", "reconstructions", "grid"]) byId(id)?.classList.add(kind);

@@ -16,7 +16,7 @@ function wordsOf(text) {
 
   const section = byId("try");
   let input, output, span; // of data; the range of codes
-  let show = () => {}; // puts a row into the input's own controls
+  let enter = () => {}; // puts a row into the input's own controls
 
   // ---------------------------------------------------------------- what comes out
 
@@ -29,7 +29,7 @@ function wordsOf(text) {
     waiting = requestAnimationFrame(() => {
       const result = compute(values);
       const strongest = tellFeatures(result.codes);
-      ({ image: tellPictures, words: tellWords }[output.kind] ?? tellTable)(result);
+      ({ image: tellPictures, words: tellWords }[output.kind] ?? tellTable)(result, values);
       clearTimeout(said);
       // A reader that speaks is told when drawing rests.
       said = setTimeout(() => (byId("try-said").textContent = strongest), 700);
@@ -52,8 +52,7 @@ function wordsOf(text) {
       const link = make("a", { href: `#unit=${unit}` }, `unit ${unit}`);
       link.addEventListener("click", () => byId("features").scrollIntoView());
       const value = make("span", { className: "value" }, number(codes[unit]));
-      const features = data.features;
-      if ("images" in features) {
+      if (drawn) {
         return make("li", {}, canvasOf(row(features.images, unit), features.image_shape), make("div", {}, link, bar), value);
       }
       const weights = row(features.top_weights, unit);
@@ -75,7 +74,7 @@ function wordsOf(text) {
     const positive = given.every((value) => value >= -1e-6 * largest);
     const top = positive ? Math.max(largest, input.high > 0 ? input.high : 1) : largest;
     const low = positive ? 0 : -top;
-    const drawn = (values, from, label) => {
+    const shaded = (values, from, label) => {
       const canvas = canvasOf(Uint8ClampedArray.from(values, (value) => bytes(value, from, top)), output.shape, label);
       canvas.style.aspectRatio = `${output.shape[1]} / ${output.shape[0]}`;
       return make("figure", {}, canvas, make("figcaption", {}, make("small", {}, label)));
@@ -83,30 +82,30 @@ function wordsOf(text) {
     const difference = given.map((value, i) => back[i] - value);
     const error = Math.sqrt(difference.reduce((sum, value) => sum + value * value, 0) / difference.length);
     byId("try-back").replaceChildren(
-      make("div", { className: "pictures" }, drawn(given, low, "what the model is given"), drawn(back, low, "what comes back"),
-        drawn(difference, -top, "difference")),
+      make("div", { className: "pictures" }, shaded(given, low, "what the model is given"), shaded(back, low, "what comes back"),
+        shaded(difference, -top, "difference")),
       make("p", { className: "note" }, positive ? `0 is black, ${number(top)} is white` : `Zero is mid-grey, white is ${number(top)}`,
         `; of the difference zero is mid-grey, white is ${number(top)}. Root mean square of the difference: ${number(error)}.`),
     );
   }
 
-  /** The words that come back most, and whether they were there. */
-  function tellWords({ given, back }) {
+  /** The words that come back most, and whether they are in the input: what a step and its inverse make of 0 is not 0. */
+  function tellWords({ back }, values) {
     const order = Array.from(back.keys()).sort((a, b) => back[b] - back[a] || a - b).slice(0, LINES);
-    table(["word", "comes back", "in the input"],
-      order.map((i) => [output.names[i], number(back[i]), given[i] > 0 ? "yes" : "no"]));
+    tabulate(["word", "comes back", "in the input"],
+      order.map((i) => [output.names[i], number(back[i]), values[i] > 0 ? "yes" : "no"]));
   }
 
   function tellTable({ given, back }) {
     const gap = (i) => Math.abs(back[i] - given[i]);
     const all = Array.from(given.keys());
     const few = all.length <= FIELDS ? all : all.sort((a, b) => gap(b) - gap(a) || a - b).slice(0, LINES);
-    table(["column", "given", "comes back"],
+    tabulate(["column", "given", "comes back"],
       few.map((i) => [output.names[i] ?? `column ${i}`, number(given[i]), number(back[i])]),
       few.length < given.length ? `The ${LINES} columns of ${given.length} that differ most.` : "");
   }
 
-  function table(headings, lines, note = "") {
+  function tabulate(headings, lines, note = "") {
     const head = make("tr", {}, ...headings.map((name) => make("th", { scope: "col" }, name)));
     const body = lines.map(([name, ...cells]) => make("tr", {}, make("th", { scope: "row" }, name),
       ...cells.map((cell) => make("td", { className: "value" }, cell))));
@@ -146,7 +145,7 @@ function wordsOf(text) {
       ? [1, 3, 5].map((i) => low + ((high - low) * parseInt(brush.value.slice(i, i + 2), 16)) / 255)
       : [Number(brush.value)]);
 
-    const redraw = () => {
+    const renew = () => {
       paint(canvas, Uint8ClampedArray.from(values, (value) => bytes(value, low, high)), input.shape);
       give(values);
     };
@@ -163,7 +162,7 @@ function wordsOf(text) {
       for (let k = 0; k <= steps; k++) {
         dab(Math.round(from.x + ((to.x - from.x) * k) / steps), Math.round(from.y + ((to.y - from.y) * k) / steps));
       }
-      redraw();
+      renew();
     };
     let last = null;
     const pixel = (event) => {
@@ -186,13 +185,13 @@ function wordsOf(text) {
       last = next;
     });
     for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => (last = null));
-    const move = () => Object.assign(cursor.style, { left: `${(100 * at.x) / width}%`, top: `${(100 * at.y) / height}%` });
+    const showCursor = () => Object.assign(cursor.style, { left: `${(100 * at.x) / width}%`, top: `${(100 * at.y) / height}%` });
     canvas.addEventListener("keydown", (event) => {
       const by = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
       if (by) {
         at.x = Math.max(0, Math.min(width - 1, at.x + by[0]));
         at.y = Math.max(0, Math.min(height - 1, at.y + by[1]));
-        move();
+        showCursor();
         const here = values.subarray((at.y * width + at.x) * channels, (at.y * width + at.x + 1) * channels);
         byId("try-said").textContent = `line ${at.y + 1}, column ${at.x + 1}: ${Array.from(here, number).join(", ")}`;
       } else if (event.key === " ") {
@@ -202,32 +201,32 @@ function wordsOf(text) {
       }
       event.preventDefault();
     });
-    move();
+    showCursor();
 
     /** A picture, scaled to the shape; grey as Pillow makes it. */
-    const place = async (file) => {
-      let picture;
+    const take = async (file) => {
+      let bitmap;
       try {
-        picture = await createImageBitmap(file, { resizeWidth: width, resizeHeight: height, resizeQuality: "high" });
+        bitmap = await createImageBitmap(file, { resizeWidth: width, resizeHeight: height, resizeQuality: "high" });
       } catch {
         problem(`${file.name || "What was pasted"} cannot be read as a picture; choose a PNG or JPEG file.`);
         return;
       }
       const context = Object.assign(document.createElement("canvas"), { width, height }).getContext("2d");
-      context.drawImage(picture, 0, 0);
+      context.drawImage(bitmap, 0, 0);
       const { data: rgba } = context.getImageData(0, 0, width, height);
       for (let i = 0; i < width * height; i++) {
         const [r, g, b] = rgba.subarray(4 * i, 4 * i + 3);
         const levels = channels === 3 ? [r, g, b] : [0.299 * r + 0.587 * g + 0.114 * b];
         levels.forEach((level, channel) => (values[i * channels + channel] = low + ((high - low) * level) / 255));
       }
-      redraw();
+      renew();
     };
     const file = make("input", { type: "file", accept: "image/*", id: "try-file" });
-    file.addEventListener("change", () => file.files.length > 0 && place(file.files[0]));
+    file.addEventListener("change", () => file.files.length > 0 && take(file.files[0]));
     section.addEventListener("paste", (event) => {
       const pasted = [...event.clipboardData.files].find((one) => one.type.startsWith("image/"));
-      if (pasted) place(pasted);
+      if (pasted) take(pasted);
       else problem("There is no picture on the clipboard; copy one, or choose a file.");
     });
 
@@ -235,15 +234,15 @@ function wordsOf(text) {
       make("div", { className: "drawing" }, canvas, cursor),
       make("div", { className: "controls" },
         make("label", {}, "Brush ", brush), make("label", {}, "Width ", broad),
-        button("Clear", () => show(new Float64Array(input.n).fill(low > 0 || high < 0 ? low : 0))),
-        button("Invert", () => show(values.map((value) => low + high - value)))),
+        button("Clear", () => enter(new Float64Array(input.n).fill(low > 0 || high < 0 ? low : 0))),
+        button("Invert", () => enter(values.map((value) => low + high - value)))),
       make("p", {}, make("label", {}, "A picture of yours ", file)),
       make("p", { className: "note" }, "Draw with pointer or finger; with the keyboard, arrow keys move and space paints. A picture is "
         + "scaled to the shape; it can be pasted here too."),
     );
-    return (row) => {
-      values.set(row);
-      redraw();
+    return (given) => {
+      values.set(given);
+      renew();
     };
   }
 
@@ -265,8 +264,8 @@ function wordsOf(text) {
     };
     text.addEventListener("input", read);
     byId("try-input").append(make("label", { htmlFor: "try-text" }, "A text"), text, unknown);
-    return (row) => {
-      text.value = input.names.filter((_, i) => row[i] !== 0).join(" ");
+    return (given) => {
+      text.value = input.names.filter((_, i) => given[i] !== 0).join(" ");
       read();
     };
   }
@@ -282,8 +281,8 @@ function wordsOf(text) {
     for (const one of all) one.addEventListener("input", read);
     const labels = all.map((one, i) => make("label", {}, input.names[i], one));
     byId("try-input").append(make("div", { className: "fields" }, ...labels));
-    return (row) => {
-      all.forEach((one, i) => (one.value = row[i]));
+    return (given) => {
+      all.forEach((one, i) => (one.value = given[i]));
       read();
     };
   }
@@ -301,8 +300,8 @@ function wordsOf(text) {
     text.addEventListener("input", read);
     const label = `${input.n} numbers, with commas or white space between`;
     byId("try-input").append(make("label", { htmlFor: "try-numbers" }, label), text);
-    return (row) => {
-      text.value = row.join(", ");
+    return (given) => {
+      text.value = given.join(", ");
       read();
     };
   }
@@ -319,11 +318,11 @@ function wordsOf(text) {
     }[input.kind] ?? "Give a row";
     byId("try-note").append(" and see which features fire and what comes back. All is computed in this page.");
     const named = input.kind === "named" && input.n <= FIELDS;
-    show = ({ image: drawing, words: writing }[input.kind] ?? (named ? fields : numbers))();
-    const rows = given.examples.map((example) => (words
-      ? example.reduce((values, i) => values.fill(1, i, i + 1), new Float64Array(input.n)) : Float64Array.from(example)));
+    enter = ({ image: drawing, words: writing }[input.kind] ?? (named ? fields : numbers))();
+    const rows = given.examples.map((entries) => (words
+      ? entries.reduce((values, i) => values.fill(1, i, i + 1), new Float64Array(input.n)) : Float64Array.from(entries)));
     byId("try-examples").append(...rows.map((values, i) => {
-      const one = button("", () => show(values));
+      const one = button("", () => enter(values));
       const name = `Example ${i + 1}`;
       if (input.kind === "image") {
         one.append(canvasOf(Uint8ClampedArray.from(values, (value) => bytes(value, input.low, input.high)), input.shape));
@@ -333,7 +332,7 @@ function wordsOf(text) {
       }
       return one;
     }));
-    show(rows[0] ?? new Float64Array(input.n));
+    enter(rows[0] ?? new Float64Array(input.n));
   }
 
   // Weights are unpacked only for who comes here.

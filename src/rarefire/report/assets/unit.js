@@ -11,9 +11,7 @@ function picture(grey, label) {
   return canvas;
 }
 
-function state(unit) {
-  return features.dead[unit] ? "dead" : features.always_on[unit] ? "always on" : "";
-}
+const state = (unit) => stateOf(features, unit);
 
 /** Names by a packed array of their places; −1 fills up where there are too few. */
 function namesOf(array, unit) {
@@ -156,7 +154,9 @@ function example(unit, rank) {
   const context = data.contexts?.rows[index];
   const item = make("li");
   if (drawn) item.append(picture(row(features.example_images, index), `Example ${rank + 1} of unit ${unit}`));
-  item.append(make("div", {}, `code ${number(row(features.example_codes, unit)[rank])}`));
+  // The strongest are numbered, as their frames on photographs are.
+  const place = rank < features.example_groups.strongest ? `${rank + 1} · ` : "";
+  item.append(make("div", {}, `${place}code ${number(row(features.example_codes, unit)[rank])}`));
   if (context?.text !== undefined) {
     item.append(...documentOf(context, drivers(unit, rank)));
   } else if (told) {
