@@ -142,8 +142,10 @@ assert command("encode", "run", "rows.npy", "-o", "codes.npy", "--trust", "other
 np.testing.assert_array_equal(np.load("codes.npy"), np.load("run.npy"))
 assert command("report", "run", "--trust", "mine") == 0
 assert "Half(strength=0.2)" in pathlib.Path("run/report.html").read_text()
-half = ("--quiet", "--set", "n_components=3", "--set", "max_iter=2", "--set", "penalty=Half", "--set", "penalty__strength=0.3")
-assert command("fit", "rows.npy", *half, "--prepare", "Doubled", "--trust", "mine.parts", "--out", "own") == 0
+pairs = ("n_components=3", "max_iter=2", "penalty=Half", "penalty__strength=0.3")
+half = [word for pair in pairs for word in ("--set", pair)]
+trusted = ("--trust", "mine.parts", "--quiet")
+assert command("fit", "rows.npy", *half, "--prepare", "Doubled", *trusted, "--out", "own") == 0
 assert json.loads(pathlib.Path("own/spec.json").read_text())["estimator"]["arguments"]["penalty"] == {
     "class": "mine.parts.Half", "arguments": {"strength": 0.3}
 }
