@@ -11,11 +11,10 @@ from urllib.parse import quote
 from rarefire.artifact import RunDirectory, writing
 from rarefire.errors import InputError
 from rarefire.estimators.base import SparseLearner
-from rarefire.estimators.deep import DeepBeliefNetwork
 from rarefire.estimators.load import built
 from rarefire.preprocess import Step
 from rarefire.report.comparing import Side, build_comparison
-from rarefire.runs import table_of
+from rarefire.runs import n_features_of, table_of, title_of
 
 #: What a page of this kind has among its first bytes; nothing else is ever replaced by one.
 MARK = b'<meta name="generator" content="rarefire report, two runs">'
@@ -90,11 +89,6 @@ def _learner(run: RunDirectory) -> SparseLearner:
     return built(run.spec()["estimator"], SparseLearner, run)
 
 
-def _top(learner: SparseLearner) -> Any:
-    """The estimator whose units the features are."""
-    return learner.named[-1][1] if isinstance(learner, DeepBeliefNetwork) else learner
-
-
 def _either_sign(learner: SparseLearner) -> bool:
     """Whether a component and its negative stand for one feature: by the activation; a machine has none."""
     activation = learner.parts().get("activation_")
@@ -125,7 +119,7 @@ def _side(run: RunDirectory, learner: SparseLearner, output: Path) -> Side:
     }
     return Side(
         name=_name(run),
-        title=recipe["title"] if recipe else f"{data['name']}: {name}",
+        title=title_of(spec),
         facts=[
             ("Estimator", f"{name}({', '.join(f'{key}={_text(value)}' for key, value in changed.items())})"),
             ("Data", f"{data['name']}: {rows}"),
@@ -136,7 +130,7 @@ def _side(run: RunDirectory, learner: SparseLearner, output: Path) -> Side:
         history=run.history(),
         cost_label=learner.cost_unit,
         metrics=run.metrics(),
-        table=table_of(run, _top(learner).n_components),
+        table=table_of(run, n_features_of(learner)),
         link=quote(os.fsencode(os.path.relpath(run.page, output.parent))) if run.page.is_file() else None,
     )
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from rarefire.artifact import RunDirectory
 from rarefire.report import number, verdict
 from rarefire.report.compact import boxed, cost_curve, features, note, text
-from rarefire.runs import table_of
+from rarefire.runs import table_of, title_of
 
 
 class Run:
@@ -44,12 +44,14 @@ class Run:
     def _repr_html_(self) -> str:
         run = self._directory
         spec = run.spec()
-        data, recipe = spec.get("data", {}), spec.get("recipe")
+        data = spec.get("data", {})
         estimator = str(spec["estimator"].get("class")).rpartition(".")[2]
-        title = recipe["title"] if recipe else f"{data['name']}: {estimator}" if data else estimator
         facts = [estimator, *([f"{data['name']}, {data['n_rows']:,} rows of {data['n_features']:,}"] if data else [])]
         facts += [f"seed {spec['seed']}"] + ([] if run.complete else [f"unfinished; {run.way_on} goes on with it"])
-        parts = [f'<p style="margin:.25em 0"><strong>{text(title)}</strong></p>', note(text(" · ".join(facts)))]
+        parts = [
+            f'<p style="margin:.25em 0"><strong>{text(title_of(spec))}</strong></p>',
+            note(text(" · ".join(facts))),
+        ]
         if run.table.is_file():
             table = table_of(run)
             parts.append(features(table.components, table.description))

@@ -19,12 +19,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import AutoLocator, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 
+from rarefire.data.source import Description
 from rarefire.errors import InputError, printable
 from rarefire.features import FeatureTable
 
 Mode = Literal["signed", "positive"]
 
 DPI = 150
+WIDEST_STRIP = 4096  # columns that a strip of grey values is drawn for; a screen has no more pixels
 MID_GREY = 128
 # Light blue, so that a gap is no grey value and stands out from black, mid-grey and white images alike.
 GAP = (178, 200, 230)
@@ -214,7 +216,7 @@ def activity(table: FeatureTable) -> Figure:
 
 def top_features(table: FeatureTable, n_units: int = 24, n_weights: int = 8) -> Figure:
     """For the units of largest norm, the columns of largest weight as bars: :func:`strongest`."""
-    names = column_names(table)
+    names = column_names(table.description, table.components.shape[1])
     units = np.sort(np.argsort(-table.norm, kind="stable")[:n_units])
     n_weights = min(n_weights, len(names))
     columns = min(4, len(units))
@@ -325,9 +327,23 @@ def text_table(
     return figure
 
 
-def column_names(table: FeatureTable) -> tuple[str, ...]:
+def drawn_shape(what: Description, n_features: int) -> tuple[int, int, int] | None:
+    """Height, width and channels of what rows are drawn as: an image, or a strip of a plain row that is no wider than
+    a screen; None for rows that are told by the names of their columns.
+    """
+    if what.kind == "image" and what.shape is not None:
+        return image_shape(what.shape)
+    return (1, n_features, 1) if what.kind == "plain" and n_features <= WIDEST_STRIP else None
+
+
+def column_names(what: Description, n_features: int) -> tuple[str, ...]:
     """The columns' names, or "column 0", ... where they have none."""
-    return table.description.feature_names or tuple(f"column {i}" for i in range(table.components.shape[1]))
+    return what.feature_names or tuple(f"column {i}" for i in range(n_features))
+
+
+def signed_names(weights: NDArray[np.floating], columns: NDArray[np.int64], names: Sequence[str]) -> list[str]:
+    """The names of columns, a minus before those of negative weight, those of none left out."""
+    return [("−" if weights[column] < 0 else "") + names[column] for column in columns if weights[column] != 0]
 
 
 def write(figure: Figure, kind: Literal["png", "svg"] = "png") -> bytes:

@@ -334,9 +334,7 @@ def write_page(directory: RunDirectory, estimator: SparseLearner | None = None, 
         raise InputError(f"{directory}/spec.json says nothing of the data, so there is nothing to show; fit again")
     data, told = spec["data"], spec["estimator"]
     learner = built(told, SparseLearner, directory)
-    top = learner.named[-1][1] if isinstance(learner, DeepBeliefNetwork) else learner
     name = type(learner).__name__
-    recipe = spec.get("recipe")
     arguments = {key: value for key, value in told["arguments"].items() if key not in ("random_state", "verbose")}
     default = {key: to_spec(p.default) for key, p in inspect.signature(type(learner)).parameters.items()}
     changed = {key: _brief(value, directory) for key, value in arguments.items() if value != default.get(key)}
@@ -353,12 +351,12 @@ def write_page(directory: RunDirectory, estimator: SparseLearner | None = None, 
         ("Data fingerprint", data["fingerprint"]),
     ]
     captions, pictures = directory.captions(), dict(directory.figures())
-    table, history, metrics = table_of(directory, top.n_components), directory.history(), directory.metrics()
+    table, history, metrics = table_of(directory, n_features_of(learner)), directory.history(), directory.metrics()
     if estimator is None and directory.weights.is_file():
         estimator, steps = load_parts(directory)
     raw = Description.from_json({key: data[key] for key in ("name", "kind", "shape", "feature_names", "notes")})
     page = Page(
-        title=recipe["title"] if recipe else f"{data['name']}: {name}",
+        title=title_of(spec),
         subtitle=f"{name} trained on {data['name']}",
         facts=facts,
         history=history,
@@ -377,6 +375,19 @@ def write_page(directory: RunDirectory, estimator: SparseLearner | None = None, 
         contexts=_contexts(directory, table),
     )
     directory.write("report.html", build_page(page).encode())
+
+
+def title_of(spec: dict[str, Any]) -> str:
+    """What a run is called: by its recipe, or by its data and its estimator."""
+    estimator = str(spec["estimator"].get("class")).rpartition(".")[2]
+    if "recipe" in spec:
+        return str(spec["recipe"]["title"])
+    return f"{spec['data']['name']}: {estimator}" if "data" in spec else estimator
+
+
+def n_features_of(learner: SparseLearner) -> int:
+    """How many features an estimator learns; of a deep network those of its last machine."""
+    return (learner.named[-1][1] if isinstance(learner, DeepBeliefNetwork) else learner).n_components
 
 
 def identity(spec: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from rich.text import Text
 from rarefire.display import bars
 from rarefire.errors import printable
 from rarefire.features import FeatureTable
-from rarefire.plots import column_names, grey_rows, image_shape, strongest
+from rarefire.plots import column_names, grey_rows, image_shape, signed_names, strongest
 
 #: Pixels of a picture's longer side at most; larger ones are drawn with means of pixels.
 SIDE = 16
@@ -55,12 +55,11 @@ def features(table: FeatureTable, width: int, *, colour: bool) -> Iterator[Text]
         return
     chosen = np.sort(units[:N_TOLD])
     yield from _which(len(chosen), len(units))
-    names = column_names(table)
+    names = column_names(table.description, table.components.shape[1])
     for unit in chosen:
-        weights = table.components[unit]
-        told = [("−" if weights[i] < 0 else "") + printable(names[i]) for i in strongest(table, unit, N_WORDS)]
+        told = signed_names(table.components[unit], strongest(table, unit, N_WORDS), names)
         share = f"{100 * table.share_active[unit]:.3g}%"
-        line = Text(f"{unit:>6}  {share:>6}  {', '.join(told)}")
+        line = Text(f"{unit:>6}  {share:>6}  {printable(', '.join(told))}")
         line.truncate(width, overflow="ellipsis")
         yield line
 

@@ -22,7 +22,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from rarefire.features import FeatureTable
-from rarefire.plots import column_names, example_mode, grey_rows, image_shape, strongest
+from rarefire.plots import column_names, drawn_shape, example_mode, grey_rows, strongest
 
 if TYPE_CHECKING:  # which packs its arrays as this module does
     from rarefire.report.trying import Trying
@@ -33,7 +33,6 @@ N_WORDS = 24  # words named for a unit: one alone says less than a column that s
 N_DOCUMENT_WORDS = 20  # and for each of its examples
 N_OPTIMAL = 8  # columns named for an optimal input
 N_RETURNED = 12  # columns of a row and of what comes back of it
-WIDEST_STRIP = 4096  # columns that a strip of grey values is drawn for; a screen has no more pixels
 
 #: Examples of a unit, by what the page calls them: the names of the table's arrays.
 GROUPS = {"strongest": "example", "median": "median", "threshold": "threshold"}
@@ -127,8 +126,7 @@ def build_page(page: Page) -> str:
         trying_data=embed_json(page.trying.data) if page.trying else None,
         metrics=[{**metric, "verdict": verdict(metric)} for metric in page.metrics],
         has_reconstructions=bool(page.table and page.table.inputs.shape[0]),
-        drawn=bool(page.table and _is_drawn(page.table)),
-        named=bool(page.table and (page.table.description.kind in ("words", "named") or not _is_drawn(page.table))),
+        drawn=bool(page.table and _drawn_shape(page.table)),
         rows="documents" if page.table and page.table.description.kind == "words" else "rows",
         any_published=any(metric.get("within") is not None for metric in page.metrics),
         curves=curve_summaries(history, page.cost_label),
@@ -218,9 +216,9 @@ def table_data(table: FeatureTable | None) -> dict[str, Any] | None:
     """
     if table is None:
         return None
-    kind = table.description.kind
-    n_units, n_features = table.components.shape
-    if kind == "plain" and not _is_drawn(table):
+    kind, shape = table.description.kind, _drawn_shape(table)
+    n_units = len(table.components)
+    if kind == "plain" and shape is None:
         kind = "named"
     data: dict[str, Any] = {
         "kind": kind,
@@ -248,12 +246,11 @@ def table_data(table: FeatureTable | None) -> dict[str, Any] | None:
         "example_index": pack(_of_groups(table, "index").astype(np.int32)),
         "example_codes": pack(_of_groups(table, "codes").astype(np.float32)),
     }
-    if _is_drawn(table):
-        shape = table.description.shape if kind == "image" else None
+    if shape is not None:
         examples = table.example_rows.toarray()
         mode = example_mode(examples)
         data |= {
-            "image_shape": image_shape(shape) if shape else (1, n_features, 1),
+            "image_shape": shape,
             "images": pack(grey_rows(table.components)),
             "limits": pack(np.abs(table.components).max(axis=1)),
             "optimal_images": pack(grey_rows(table.optimal)) if table.untied else None,
@@ -265,10 +262,8 @@ def table_data(table: FeatureTable | None) -> dict[str, Any] | None:
     return data
 
 
-def _is_drawn(table: FeatureTable) -> bool:
-    """Whether rows are pictures, or plain vectors narrow enough for a strip."""
-    kind = table.description.kind
-    return kind == "image" or (kind == "plain" and table.components.shape[1] <= WIDEST_STRIP)
+def _drawn_shape(table: FeatureTable) -> tuple[int, int, int] | None:
+    return drawn_shape(table.description, table.components.shape[1])
 
 
 def _top_columns(table: FeatureTable) -> dict[str, Any]:
@@ -307,7 +302,7 @@ def _top_columns(table: FeatureTable) -> dict[str, Any]:
     # Only the names that are shown: a vocabulary can be far larger than what the page says of it.
     used = np.unique(np.concatenate([top.ravel(), optimal.ravel(), example_top.ravel()]))
     used = used[used >= 0]
-    names = column_names(table)
+    names = column_names(table.description, n_features)
 
     def places(columns: NDArray[np.int64]) -> dict[str, Any]:
         return pack(np.where(columns < 0, -1, np.searchsorted(used, columns)).astype(np.int32))
@@ -349,7 +344,7 @@ def reconstructions(table: FeatureTable | None) -> dict[str, Any] | None:
     if table is None or table.inputs.shape[0] == 0:
         return None
     rows: list[list[tuple[str, float | None, float | None]]] = []
-    if _is_drawn(table):
+    if _drawn_shape(table) is not None:
         inputs = table.inputs.toarray()
         mode = example_mode(inputs)
         limit = 1.0 if mode == "positive" else np.abs(inputs).max(axis=1, keepdims=True)
@@ -359,7 +354,7 @@ def reconstructions(table: FeatureTable | None) -> dict[str, Any] | None:
             "output": pack(grey_rows(table.outputs, limit, mode)),
             "difference": pack(grey_rows(table.outputs - inputs, limit)),
         }
-    names = column_names(table)
+    names = column_names(table.description, table.components.shape[1])
     for place, returned in enumerate(table.outputs):
         given = table.inputs[[place]].toarray()[0]
         order = np.argsort(-np.abs(returned), kind="stable")[:N_RETURNED]

@@ -16,8 +16,8 @@ from PIL import Image
 
 from rarefire.data.source import Description
 from rarefire.errors import InputError
-from rarefire.plots import grey_rows, image_shape, leading
-from rarefire.report import WIDEST_STRIP, number, visible
+from rarefire.plots import column_names, drawn_shape, grey_rows, image_shape, leading, signed_names
+from rarefire.report import number, visible
 
 N_PICTURES = 60  # units drawn at the most, fewer where images are large
 N_PIXELS = 2**18  # of all of them together
@@ -60,10 +60,9 @@ def features(components: NDArray[np.floating], description: Description) -> str:
         What the columns are. Only rows that are known to be images are drawn as such.
     """
     n_units, n_features = components.shape
-    plain = description.kind == "plain" and n_features <= WIDEST_STRIP
-    if description.kind != "image" and not plain:
+    if (shape := drawn_shape(description, n_features)) is None:
         return _told(components, description)
-    height, width, _ = shape = image_shape(description.shape or (1, n_features))
+    plain, (height, width, _) = description.kind == "plain", shape
     chosen = _largest(components, min(N_PICTURES, max(1, N_PIXELS // (height * width))))
     png, zoom, wide = (strips(components[chosen]), 1, 480) if plain else grid(components[chosen], shape)
     what = "a row of weights for each unit, from first to last column" if plain else "features"
@@ -163,14 +162,11 @@ def as_images(shape: Sequence[int], n_features: int) -> Description:
 def _told(components: NDArray[np.floating], description: Description) -> str:
     """Units by the names of their columns of largest weight, a minus before negative ones."""
     chosen = _largest(components, N_TOLD)
-    names = description.feature_names
+    names = column_names(description, components.shape[1])
     items = []
     for unit in chosen:
-        weights = components[unit]
-        columns = [c for c in leading(weights, N_NAMES, words=description.kind == "words") if weights[c] != 0]
-        told = ", ".join(
-            ("−" if weights[c] < 0 else "") + (text(names[c]) if names else f"column {c}") for c in columns
-        )
+        columns = leading(components[unit], N_NAMES, words=description.kind == "words")
+        told = text(", ".join(signed_names(components[unit], columns, names)))
         items.append(f'<tr><th scope="row" style="text-align:left">unit {unit}</th>')
         items.append(f'<td style="text-align:left">{told or "no weights"}</td></tr>')
     return f"<table>{''.join(items)}</table>" + note(f"{_which(len(chosen), len(components))}, by largest weights")

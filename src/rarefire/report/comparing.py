@@ -13,9 +13,8 @@ from scipy.optimize import linear_sum_assignment
 
 from rarefire.features import FeatureTable
 from rarefire.metrics.likeness import directions
-from rarefire.plots import column_names, grey_rows, image_shape, strongest
+from rarefire.plots import column_names, drawn_shape, grey_rows, signed_names, strongest
 from rarefire.report import (
-    WIDEST_STRIP,
     asset,
     content_policy,
     embed_json,
@@ -206,7 +205,7 @@ def matching_data(matching: Matching) -> dict[str, Any]:
 
 def unit_data(table: FeatureTable) -> dict[str, Any]:
     """What the script draws and says of each unit: a picture or a strip, or the columns of largest weight."""
-    kind, n_features = table.description.kind, table.components.shape[1]
+    what, n_features = table.description, table.components.shape[1]
     data: dict[str, Any] = {
         "n_units": len(table.norm),
         "share_active": pack(table.share_active.astype(np.float32)),
@@ -214,18 +213,13 @@ def unit_data(table: FeatureTable) -> dict[str, Any]:
         "dead": table.dead.tolist(),
         "always_on": table.always_on.tolist(),
     }
-    if kind == "image" or (kind == "plain" and n_features <= WIDEST_STRIP):
-        shape = table.description.shape if kind == "image" else None
-        return data | {
-            "image_shape": image_shape(shape) if shape else (1, n_features, 1),
-            "images": pack(grey_rows(table.components)),
-        }
-    names = column_names(table)
-    words = []
-    for unit, weights in enumerate(table.components):
-        columns = [column for column in strongest(table, unit, N_NAMES) if weights[column] != 0]
-        words.append(", ".join(("−" if weights[column] < 0 else "") + visible(names[column]) for column in columns))
-    return data | {"words": words}
+    if (shape := drawn_shape(what, n_features)) is not None:
+        return data | {"image_shape": shape, "images": pack(grey_rows(table.components))}
+    names = column_names(what, n_features)
+    told = (
+        signed_names(weights, strongest(table, unit, N_NAMES), names) for unit, weights in enumerate(table.components)
+    )
+    return data | {"words": [visible(", ".join(one)) for one in told]}
 
 
 def metric_rows(a: Sequence[dict[str, Any]], b: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
