@@ -665,8 +665,44 @@ def test_reconstructions(visit):
     outputs[0, [0, 1]] = 0.9, 0.4
     page = visit(replace(words, inputs=sp.csr_array(inputs), outputs=outputs))
     first = page.locator("#reconstructions-list li:first-child tbody tr").all_inner_texts()
-    assert [line.split() for line in first[:2]] == [["alien", "1", "0.9"], ["planet", "0", "0.4"]]
+    assert [line.split() for line in first] == [
+        ["alien", "1", "0.9", "−0.1"],
+        ["captain", "1", "0", "−1"],
+        ["planet", "0", "0.4", "0.4"],
+        *[[name, "0", "0", "0"] for name in ("ship", "astronaut", "love", "wedding", "kiss")],
+    ]
     assert visit().locator("#reconstructions").count() == 0
+
+
+def test_each_layer_of_a_network_has_its_curve(visit):
+    layers = [
+        ("lower", [{"epoch": n, "cost": 4.0 / n} for n in (1, 2, 3)], "nats"),
+        ("upper", [{"epoch": 1, "cost": 2.0}], "nats"),
+    ]
+    page = visit(page=Page("A page", "of features", [], [], "", layers=layers, table=TABLE))
+    assert page.locator("#training h3").all_text_contents() == ["Cost of lower", "Cost of upper"]
+    drawn = page.evaluate("[...document.querySelectorAll('[data-chart]')].map(one => charts.get(one).chart.data)")
+    assert drawn == [[[1, 2, 3], [4, 2, pytest.approx(4 / 3)]], [[1], [2]]]
+
+
+def test_a_unit_that_is_chosen_comes_into_sight_on_a_phone(visit):
+    page = visit(width=390, anchor="#unit=17")
+    assert page.locator("#unit-heading").bounding_box()["y"] < 800
+    page.locator("#grid").scroll_into_view_if_needed()
+    page.click('.tile[data-unit="20"]')
+    page.wait_for_timeout(100)
+    assert selected(page) == 20
+    assert 0 <= page.locator("#unit-heading").bounding_box()["y"] < 800
+
+
+def test_named_columns_have_their_signs(visit):
+    table = make_table("named", feature_names=tuple(f"c{i}" for i in range(64)))
+    page = visit(table)
+    for unit in (0, 5):
+        tile = page.locator(f'.tile[data-unit="{unit}"] span').all_text_contents()
+        weights = table.components[unit]
+        expected = [("−" if weights[i] < 0 else "") + f"c{i}" for i in np.argsort(-np.abs(weights), kind="stable")[:3]]
+        assert tile == expected
 
 
 def every_kind():

@@ -51,7 +51,7 @@ FILES = {
     "report.html",
     "figures",
     "figures/captions.json",
-    *(f"figures/{name}.{kind}" for name in ("activity", "cost", "features") for kind in ("png", "svg")),
+    *(f"figures/{name}.{kind}" for name in ("activity", "cost", "spread", "features") for kind in ("png", "svg")),
 }
 
 
@@ -123,8 +123,9 @@ def check_run(run, contents):
     assert spec["data"]["fingerprint"].startswith("sha256:")
     family = spec["estimator"]["class"].rpartition(".")[2]
     # A machine has one matrix, so that its optimal inputs are its features; and only images can be drawn.
-    drawn = family == "SparseAutoencoder" and spec["data"]["kind"] == "image"
-    assert set(held) == FILES | ({f"figures/optimal_inputs.{kind}" for kind in ("png", "svg")} if drawn else set())
+    image = spec["data"]["kind"] == "image"
+    more = ["reconstructions"] * image + ["optimal_inputs"] * (image and family == "SparseAutoencoder")
+    assert set(held) == FILES | {f"figures/{name}.{kind}" for name in more for kind in ("png", "svg")}
     assert {"cost", "cv_cost", "active_mean", "dead_units"} <= {entry["name"] for entry in metrics}
     assert all(np.isfinite(entry["value"]) for entry in metrics)
     records = [json.loads(line) for line in held["history.jsonl"].splitlines()]

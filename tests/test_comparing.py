@@ -135,6 +135,10 @@ def test_differences_of_figures():
     rows = {row["name"]: row for row in metric_rows(a, b)}
     assert list(rows) == ["cost", "likelihood", "dead_units", "extra"]
     assert [rows[name]["difference"] for name in rows] == ["−0.25", "", "+4", ""]
+    # A figure that is something else in the other run has no difference either.
+    told = [[{"name": "active_mean", "value": 1.0, "explanation": words}] for words in ("sampled on", "above a half")]
+    (row,) = metric_rows(*told)
+    assert (row["difference"], row["explanation"]) == ("", "A: sampled on; B: above a half")
     assert rows["dead_units"]["published"] == "2 (source 001)"
     assert rows["extra"]["cells"][0] is None
     assert [cell["unit"] for cell in rows["likelihood"]["cells"]] == ["nats", "bits"]

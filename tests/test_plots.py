@@ -3,10 +3,12 @@
 import base64
 import io
 import math
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from PIL import Image
 
 from rarefire import plots
@@ -247,6 +249,30 @@ def test_top_words_say_how_many_of_how_many():
         weights = np.sort(table.components[unit])
         np.testing.assert_allclose(widths, [*weights[:-7:-1], *weights[1::-1]])
         assert axes.get_yticklabels()[0].get_text()[:5] == WORDS[table.components[unit].argmax()][:5]
+
+
+def test_how_units_are_spread():
+    table = make_table(12, 5)
+    share, at_once, norms = plots.spread(table).axes
+    heights = [[bar.get_height() for bar in axes.patches] for axes in (share, at_once, norms)]
+    assert heights[0] == np.histogram(table.share_active, bins=25, range=(0, 1))[0].tolist()
+    assert sum(heights[1]) == table.n_surveyed
+    assert heights[2] == np.histogram(table.norm, bins=25)[0].tolist()
+
+
+def test_reconstructions_stand_below_their_rows():
+    table = make_table(3, 4, kind="image", shape=(2, 2))
+    assert plots.reconstructions(table) is None
+    rows = np.array([[0, 1, 0.5, 0], [1, 1, 0, 0]], np.float32)
+    back = np.array([[0.5, 1, 0.5, 0], [1, 0, 0, 0]], np.float32)
+    shown = replace(table, inputs=sp.csr_array(rows), outputs=back)
+    pixels = decode(plots.reconstructions(shown))
+    corners = [
+        [pixels[y, x, 0] for y in (top, bottom - 1) for x in (left, right - 1)]
+        for top, bottom, left, right in tiles(pixels)
+    ]
+    expected = np.concatenate([255 * rows, 255 * back, 128 + 127.5 * (back - rows)])
+    np.testing.assert_allclose(corners, expected, atol=1)
 
 
 def test_optimal_inputs_where_they_are_pictures_of_their_own():

@@ -408,6 +408,36 @@ def listed(page):
     return {int(hash.removeprefix("#unit=")): float(value.replace("−", "-")) for hash, value in lines}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_which_features_fire_is_as_the_table_has_it(visit, made, name):
+    pipeline, _, section = made(name)
+    n, rows = section.data["input"]["n"], section.data["examples"]
+    if section.data["input"]["kind"] == "words":
+        rows = [np.isin(np.arange(n), places) for places in rows]
+    rows = np.array(rows, np.float32)
+    _, active = pipeline[-1].codes_and_active(pipeline[:-1].transform(rows) if len(pipeline) > 1 else rows)
+    page = visit(name)
+    page.locator("#try").scroll_into_view_if_needed()
+    for place, expected in enumerate(active.sum(axis=1)):
+        page.locator("#try-examples button").nth(place).click()
+        page.wait_for_timeout(100)
+        told = page.text_content("#try-count")
+        assert told == f"{expected or 'None'} of {active.shape[1]} fire{'s' if expected == 1 else ''}."
+
+
+@pytest.mark.slow
+def test_the_keyboard_comes_to_the_section(visit, made):
+    page = visit("binary digits")
+    page.wait_for_timeout(300)
+    page.evaluate("scrollTo(0, 0)")
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.closest('#try') !== null"):
+            return
+    raise AssertionError("Tab passes the section by")
+
+
 def expect_codes(page, codes, low=0.0):
     """That the listed codes become the strongest of these."""
     first = np.argsort(-np.abs(codes - low), kind="stable")[:12]

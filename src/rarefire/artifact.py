@@ -171,6 +171,12 @@ class RunDirectory:
         """The directory of one of the machines that a deep model is made of."""
         return self._part("layers", name)
 
+    def layers(self) -> list[tuple[str, RunDirectory]]:
+        """The machines of a deep network that have begun, in the order of their names."""
+        folder = self.path / "layers"
+        names = [entry.name for entry in folder.iterdir() if entry.is_dir()] if folder.is_dir() else []
+        return [(name, self.layer(name)) for name in sorted(names, key=lambda name: (len(name), name))]
+
     def _part(self, folder: str, name: str) -> RunDirectory:
         if name in ("", "..") or Path(name).name != name:
             raise InputError(f"{self} cannot have {name!r} in its {folder}, which is not the name of a file")

@@ -57,7 +57,11 @@ class Run:
             parts.append(features(table.components, table.description))
             dead, on = int(table.dead.sum()), int(table.always_on.sum())
             parts.append(note(f"{len(table.norm):,} units, {dead:,} of them dead, {on:,} always on"))
-        parts += [cost_curve(run.history()), _figures(run.metrics())]
+        parts.append(cost_curve(run.history()))
+        for name, layer in run.layers():
+            if curve := cost_curve(layer.history()):
+                parts.append(note(text(name)) + curve)
+        parts.append(_figures(run.metrics()))
         if run.page.is_file():
             address = quote(os.fsencode(os.path.relpath(run.page)))
             parts.append(

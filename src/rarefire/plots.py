@@ -185,7 +185,7 @@ def log_axis(axes: Axes, span: float) -> None:
 
 def activity(table: FeatureTable) -> Figure:
     """Share of rows on which a unit is active, and its mean code, each sorted; dead and always-on marked."""
-    figure, (left, right) = two_charts(8.0, 3.6)
+    figure, (left, right) = charts(2, 8.0, 3.6)
     sides = (
         (left, table.share_active, "share of rows on which active"),
         (right, table.mean_code, "mean code over all rows"),
@@ -212,6 +212,42 @@ def activity(table: FeatureTable) -> Figure:
     left.yaxis.set_major_formatter(PercentFormatter(1.0))
     figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
     return figure
+
+
+def spread(table: FeatureTable) -> Figure:
+    """Units by the share of rows on which they are active, rows by the number of active units, units by norm."""
+    figure, panels = charts(3, 9.6, 3.0)
+    rows = "documents" if table.description.kind == "words" else "rows"
+    panels[0].hist(table.share_active, bins=np.linspace(0, 1, 26).tolist(), color=BLUE)
+    panels[0].xaxis.set_major_formatter(PercentFormatter(1.0))
+    panels[0].set_xlabel(f"share of {rows} on which active")
+    most = int(np.flatnonzero(table.active_histogram).max(initial=0))
+    counts = np.arange(most + 1)
+    panels[1].hist(counts, bins=min(40, most + 1), weights=table.active_histogram[: most + 1], color=BLUE)
+    panels[1].set_xlabel(f"units active on one of the {rows}")
+    panels[2].hist(table.norm, bins=25, color=BLUE)
+    panels[2].set_xlabel("norm of weights")
+    for axes, what in zip(panels, ("units", rows, "units"), strict=True):
+        axes.set_ylabel(what)
+        axes.yaxis.set_major_locator(_whole_numbers())
+    panels[1].xaxis.set_major_locator(_whole_numbers())
+    return figure
+
+
+def reconstructions(table: FeatureTable) -> Figure | None:
+    """Rows that are images in a line, below each what comes back of it and the difference; None for other rows.
+
+    Differences have the scale of the rows.
+    """
+    if table.description.kind != "image" or table.description.shape is None or table.inputs.shape[0] == 0:
+        return None
+    inputs = table.inputs.toarray()
+    mode = example_mode(inputs)
+    limit = 1.0 if mode == "positive" else float(np.abs(inputs).max()) or 1.0
+    # In signed values, so that differences stand beside rows of either kind.
+    lines = [2 * rows - 1 if mode == "positive" else rows for rows in (inputs, table.outputs)]
+    lines.append(table.outputs - inputs)
+    return grid(np.concatenate(lines), table.description.shape, columns=len(inputs), limit=limit)
 
 
 def top_features(table: FeatureTable, n_units: int = 24, n_weights: int = 8) -> Figure:
@@ -364,13 +400,13 @@ def one_chart(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def two_charts(width: float, height: float) -> tuple[Figure, tuple[Axes, Axes]]:
-    """An empty figure of this size in inches, with two tidy charts side by side."""
+def charts(n: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """An empty figure of this size in inches, with tidy charts side by side."""
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-    left, right = figure.subplots(1, 2)
-    _tidy(left)
-    _tidy(right)
-    return figure, (left, right)
+    panels = list(figure.subplots(1, n))
+    for axes in panels:
+        _tidy(axes)
+    return figure, panels
 
 
 def _short(name: str) -> str:

@@ -35,6 +35,7 @@ from rarefire.estimators.beginning import check_processes, check_rows
 from rarefire.estimators.deep import DeepBeliefNetwork
 from rarefire.estimators.load import built, load_parts, machines_of
 from rarefire.estimators.splitting import Split
+from rarefire.estimators.stochastic import StochasticLearner
 from rarefire.events import Listener
 from rarefire.features import FeatureTable, edge_shape, feature_table
 from rarefire.metrics import gabor, metric
@@ -296,7 +297,7 @@ def finish(
 
 def reconstructed(trained: Trained) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Some rows, evenly spaced among those held out or else among all, and what comes back of them."""
-    rows = trained.held_out or trained.train
+    rows = trained.train if trained.held_out is None else trained.held_out
     some = np.unique(np.linspace(0, rows.shape[0] - 1, N_SHOWN).round().astype(np.int64))
     shown = rows.rows(some)
     estimator = trained.estimator
@@ -309,7 +310,10 @@ def standard_figures(table: FeatureTable, trained: Trained) -> list[Picture]:
     if trained.history:
         curves = plots.cost_curves(trained.history, trained.estimator.cost_unit)
         pictures.append(Picture("cost", "Cost by epoch", curves))
+    pictures.append(Picture("spread", "How often units are active, how many at once, norms", plots.spread(table)))
     pictures.append(Picture("features", "All features", plots.features(table)))
+    if (reconstructions := plots.reconstructions(table)) is not None:
+        pictures.append(Picture("reconstructions", "Rows, what comes back, and the difference", reconstructions))
     if (optimal := plots.optimal_inputs(table)) is not None:
         pictures.append(Picture("optimal_inputs", "The input that excites each unit most", optimal))
     return pictures
@@ -361,8 +365,10 @@ def write_page(directory: RunDirectory, estimator: SparseLearner | None = None, 
         facts=facts,
         history=history,
         cost_label=learner.cost_unit,
+        layers=_layers(directory, learner),
         metrics=metrics,
         table=table,
+        active=active_means(learner),
         figures=[
             (caption, _picture(directory, name, pictures[name]))
             for name, caption in captions.items()
@@ -375,6 +381,26 @@ def write_page(directory: RunDirectory, estimator: SparseLearner | None = None, 
         contexts=_contexts(directory, table),
     )
     directory.write("report.html", build_page(page).encode())
+
+
+def _layers(directory: RunDirectory, learner: SparseLearner) -> list[tuple[str, list[dict[str, Any]], str]]:
+    """Names, histories and units of cost of a deep network's machines, each of which was trained by itself."""
+    if not isinstance(learner, DeepBeliefNetwork):
+        return []
+    machines = ((name, directory.layer(name), machine) for name, machine in learner.named)
+    return [(name, run.history(), machine.cost_unit) for name, run, machine in machines if run.exists]
+
+
+def active_means(learner: SparseLearner) -> str:
+    """When a unit counts as active, in a sentence."""
+    if isinstance(learner, StochasticLearner):
+        return (
+            "A unit counts as active where its probability exceeds ½; the curve of training, and active_mean, count "
+            "units as they are sampled."
+        )
+    if learner.parts()["activation_"].range is not None:
+        return "A unit counts as active where its code is in the upper half of its range."
+    return "A unit counts as active where its code is not zero, or above it for units that leak."
 
 
 def title_of(spec: dict[str, Any]) -> str:

@@ -253,6 +253,9 @@ def show(directory: RunArgument) -> None:
         say(f"data: {data['name']}, {data['n_rows']} rows of {data['n_features']}")
     for line in curve_lines(history):
         say(line)
+    for name, layer in target.layers():
+        for line in curve_lines(layer.history()):
+            say(f"{name}: {line}")
     if entries:
         named = [{**e, **{key: printable(text) for key, text in e.items() if isinstance(text, str)}} for e in entries]
         console.print(metrics_table(named))

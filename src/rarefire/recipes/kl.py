@@ -109,7 +109,7 @@ class KL(Recipe):
         return rates.numpy(), KLDivergence(self.target).divergence(rates).numpy()
 
     def _chart(self, trained: Trained) -> Figure:
-        figure, sides = plots.two_charts(9.0, 3.6)
+        figure, sides = plots.charts(2, 9.0, 3.6)
         # The divergence grows with the logarithm of the distance to either end, which a logistic axis shows.
         rates = 1 / (1 + np.exp(-np.linspace(-14, 14, 2001)))
         units = mean_rates(trained)

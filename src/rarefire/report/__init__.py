@@ -81,6 +81,10 @@ class Page:
         What it takes to try an input; only with a table.
     contexts : dict, optional
         Where the table's examples come from: see :mod:`rarefire.contexts`.
+    layers : list of (str, list of dict, str)
+        Of a deep network the names of its machines, their histories and units of cost.
+    active : str
+        When a unit counts as active.
     """
 
     title: str
@@ -96,6 +100,8 @@ class Page:
     notes: dict[str, str] = field(default_factory=dict)
     trying: Trying | None = None
     contexts: dict[str, Any] | None = None
+    layers: list[tuple[str, list[dict[str, Any]], str]] = field(default_factory=list)
+    active: str = ""
 
 
 def build_page(page: Page) -> str:
@@ -106,7 +112,7 @@ def build_page(page: Page) -> str:
         styles += asset("try.css")
         if not page.trying.refusal:
             scripts += [asset("compute.js"), page.trying.formulas, asset("try.js")]
-    history = history_columns(page.history)
+    histories = [history_columns(history) for history in (page.history, *(history for _, history, _ in page.layers))]
     return template("page.html.j2").render(
         page=page,
         policy=content_policy(scripts, styles),
@@ -117,7 +123,7 @@ def build_page(page: Page) -> str:
             {
                 "run": page.run,
                 "notes": page.notes,
-                "history": history,
+                "histories": histories,
                 "features": table_data(page.table),
                 "contexts": _visible_contexts(page.contexts),
                 "reconstructions": reconstructions(page.table),
@@ -129,7 +135,7 @@ def build_page(page: Page) -> str:
         drawn=bool(page.table and _drawn_shape(page.table)),
         rows="documents" if page.table and page.table.description.kind == "words" else "rows",
         any_published=any(metric.get("within") is not None for metric in page.metrics),
-        curves=curve_summaries(history, page.cost_label),
+        curves=_all_curves(page, histories),
         figures=[(caption, base64.b64encode(png).decode()) for caption, png in page.figures],
     )
 
@@ -339,7 +345,8 @@ def _of_groups(table: FeatureTable, what: str) -> NDArray[Any]:
 def reconstructions(table: FeatureTable | None) -> dict[str, Any] | None:
     """Some rows and what comes back of them: pictures and their difference, or columns with both values.
 
-    A difference is drawn on the scale of its row. Columns are those that come back largest.
+    A difference is drawn on the scale of its row. Columns are those that come back largest, of those that the row has
+    and of the others.
     """
     if table is None or table.inputs.shape[0] == 0:
         return None
@@ -357,7 +364,10 @@ def reconstructions(table: FeatureTable | None) -> dict[str, Any] | None:
     names = column_names(table.description, table.components.shape[1])
     for place, returned in enumerate(table.outputs):
         given = table.inputs[[place]].toarray()[0]
-        order = np.argsort(-np.abs(returned), kind="stable")[:N_RETURNED]
+        order = np.argsort(-np.abs(returned), kind="stable")
+        # First some that the row has, which tell what it is; then what comes back without having been there.
+        there = given[order] != 0
+        order = np.concatenate([order[there][: N_RETURNED // 2], order[~there][: N_RETURNED // 2]])
         rows.append([(visible(names[i]), _short(given[i]), _short(returned[i])) for i in order])
     return {"rows": rows}
 
@@ -384,10 +394,19 @@ def number(value: Any) -> str:
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
     if isinstance(value, int | np.integer):
-        return f"{value:,}"
+        return f"{value:,}".replace("-", "−")
     if isinstance(value, float | np.floating):
         return format(value, ",.0f" if 1e4 <= abs(float(value)) < 1e9 else ".4g").replace("-", "−")
     return str(value)
+
+
+def _all_curves(page: Page, histories: Sequence[dict[str, list[float | None]]]) -> list[dict[str, Any]]:
+    """The charts of the run, and those of cost of its layers, with the places of their histories."""
+    curves: list[dict[str, Any]] = [{**one, "of": 0} for one in curve_summaries(histories[0], page.cost_label)]
+    for place, (name, _, cost_label) in enumerate(page.layers, start=1):
+        for one in curve_summaries(histories[place], cost_label)[:1]:
+            curves.append({**one, "title": f"{one['title']} of {visible(name)}", "of": place})
+    return curves
 
 
 def curve_summaries(history: dict[str, list[float | None]], cost_label: str) -> list[dict[str, str]]:

@@ -225,7 +225,7 @@ def unit_data(table: FeatureTable) -> dict[str, Any]:
 def metric_rows(a: Sequence[dict[str, Any]], b: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The figures of both runs by name, in the order of A and then of B, ready to be shown.
 
-    A difference stands only where both are measured in the same unit.
+    A difference stands only where both are the same figure, in the same unit.
     """
     by_name = [{metric["name"]: metric for metric in metrics} for metrics in (a, b)]
     rows = []
@@ -234,6 +234,8 @@ def metric_rows(a: Sequence[dict[str, Any]], b: Sequence[dict[str, Any]]) -> lis
         there = [metric for metric in both if metric is not None]
         units = [metric.get("unit") or "" for metric in there]
         same_unit = len(set(units)) == 1
+        told = [metric.get("explanation") or "" for metric in there]
+        same = same_unit and len(set(told)) == 1
         published = [
             number(metric["published"]) + (f" (source {metric['source']})" if metric.get("source") else "")
             if metric.get("published") is not None
@@ -244,7 +246,11 @@ def metric_rows(a: Sequence[dict[str, Any]], b: Sequence[dict[str, Any]]) -> lis
             {
                 "name": name,
                 "unit": units[0] if same_unit else "",
-                "explanation": there[0].get("explanation") or "",
+                "explanation": told[0]
+                if same
+                else "; ".join(f"{side}: {text}" for side, text in zip("AB", told, strict=False))
+                if len(there) == 2
+                else told[0],
                 "cells": [
                     None
                     if metric is None
@@ -256,7 +262,7 @@ def metric_rows(a: Sequence[dict[str, Any]], b: Sequence[dict[str, Any]]) -> lis
                     }
                     for metric in both
                 ],
-                "difference": signed(there[1]["value"] - there[0]["value"]) if len(there) == 2 and same_unit else "",
+                "difference": signed(there[1]["value"] - there[0]["value"]) if len(there) == 2 and same else "",
                 "published": "; ".join(dict.fromkeys(filter(None, published))),
             }
         )

@@ -63,6 +63,7 @@ def trying(model: Any, steps: Sequence[Step], raw: Description, table: FeatureTa
             "decode": [parts.layer(layer) for layer in down],
             **_restoring(parts, steps),
             "codes": _code_range(up[-1].law),
+            "either_sign": getattr(up[-1].law, "either_sign", False),
         }
     except InputError as error:
         return Trying(refusal=str(error))

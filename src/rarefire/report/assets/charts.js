@@ -48,7 +48,7 @@ function lineChart(holder, x, xLabel, series, log) {
  * Bars between edges. `counts` are those of all, `over` those of a part of them, drawn in front; `onPick` is told the
  * edges of a bar that is clicked. A logarithmic axis begins below one, so that a bar of one is seen.
  */
-function histogram(holder, { edges, counts, over, xLabel, names, log = false, height = 200, format = number, onPick }) {
+function histogram(holder, { edges, counts, over, xLabel, names, log = false, whole = false, height = 200, format = number, onPick }) {
   const options = baseOptions(holder, xLabel, height);
   const most = Math.max(1, ...counts);
   const middle = counts.map((_, i) => (edges[i] + edges[i + 1]) / 2);
@@ -59,6 +59,7 @@ function histogram(holder, { edges, counts, over, xLabel, names, log = false, he
   };
   options.cursor.drag = { x: false, y: false };
   options.axes[0].values = (_, splits) => splits.map(format);
+  if (whole) options.axes[0].incrs = WHOLE;
   options.axes[1].values = (_, splits) =>
     splits.map((value) => (value === null || value % 1 !== 0 ? "" : english(value)));
   if (log) options.axes[1].splits = () => [1, 10, 100, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8].filter((value) => value <= most * 1.5);

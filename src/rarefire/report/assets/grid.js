@@ -222,6 +222,8 @@ function startGrid() {
   grid.list.addEventListener("keydown", move);
   grid.list.addEventListener("click", (event) => {
     const tile = event.target.closest(".tile");
-    if (tile) choose(Number(tile.dataset.unit));
+    if (!tile) return;
+    choose(Number(tile.dataset.unit));
+    if (unitIsBelow()) showUnit();
   });
 }

@@ -3,7 +3,6 @@
 
 const data = JSON.parse(byId("data").textContent);
 const features = data.features;
-const epochs = data.history;
 // What a row is called and how many names a tile has; whether units and examples are pictures, texts or both.
 const terms = features?.kind === "words" ? { rows: "documents", tile: 5 } : { rows: "rows", tile: 3 };
 const drawn = features !== null && "images" in features;
@@ -26,10 +25,10 @@ const CURVES = {
 
 function curveChart(holder) {
   const key = holder.dataset.chart;
+  const epochs = data.histories[holder.dataset.of];
   const lines = CURVES[key].filter(([column]) => known(epochs[column]).length > 0);
   const series = lines.map(([column, ...look]) => [epochs[column], ...look]);
   const positive = series.every(([values]) => known(values).every((value) => value > 0));
-  if (key === "cost") byId("log-axis").disabled = !positive;
   return lineChart(holder, epochs.epoch, "epoch", series, key === "cost" && positive && byId("log-axis").checked);
 }
 
@@ -37,8 +36,10 @@ function startCurves() {
   const logAxis = byId("log-axis");
   if (logAxis) {
     // It spans whole decades: that helps where the cost does, and wastes the chart where it does not.
-    const costs = CURVES.cost.flatMap(([column]) => known(epochs[column]));
-    logAxis.checked = Math.max(...costs) >= 10 * Math.min(...costs);
+    const all = data.histories.map((epochs) => CURVES.cost.flatMap(([column]) => known(epochs[column])));
+    const positive = all.filter((costs) => costs.length > 0 && Math.min(...costs) > 0);
+    logAxis.disabled = positive.length === 0;
+    logAxis.checked = positive.some((costs) => Math.max(...costs) >= 10 * Math.min(...costs));
     logAxis.addEventListener("change", redraw);
   }
   for (const holder of document.querySelectorAll("[data-chart]")) show(holder, curveChart);
@@ -62,7 +63,7 @@ function startSpread() {
     counts.slice(i * width, (i + 1) * width).reduce((a, b) => a + b, 0));
   show(byId("active-chart"), (holder) => histogram(holder, {
     edges: bins.map((_, i) => i * width - 0.5).concat(bins.length * width - 0.5), counts: bins,
-    xLabel: "units active on a row", names: [terms.rows],
+    xLabel: `units active on one of the ${terms.rows}`, names: [terms.rows], whole: true,
     format: (value) => (value % 1 === 0 ? english(value) : english(Math.max(0, Math.ceil(value)))),
   }));
 }
@@ -78,8 +79,8 @@ function startReconstructions() {
           make("figcaption", {}, make("small", {}, part)))));
     }
     const lines = entry.map(([name, value, back]) => make("tr", {}, make("th", { scope: "row" }, name),
-      make("td", { className: "value" }, number(value)), make("td", { className: "value" }, number(back))));
-    const head = [column, "input", "output"].map((name) =>
+      ...[value, back, back - value].map((one) => make("td", { className: "value" }, number(one)))));
+    const head = [column, "input", "output", "difference"].map((name) =>
       make("th", { scope: "col", className: name === column ? "" : "value" }, name));
     return make("li", {}, make("table", { className: "small" },
       make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...lines)));
@@ -109,7 +110,7 @@ function describe() {
 if (features) {
   unpackAll(features);
   const kind = { image: "pictures", named: "words", plain: "strips", words: "words" }[features.kind];
-  for (const id of ["features", "reconstructions", "grid"]) byId(id)?.classList.add(kind);
+  for (const id of ["features", "reconstructions", "try", "grid"]) byId(id)?.classList.add(kind);
   byId("features").classList.toggle("untied", features.untied);
   startNotes();
   startGrid();
@@ -117,7 +118,7 @@ if (features) {
   describe();
   arrange();
   choose(linked() ?? grid.shown[0], false);
-  if (linked() !== null) byId("features").scrollIntoView();
+  if (linked() !== null) showUnit();
   startSpread();
   if (data.reconstructions) {
     unpackAll(data.reconstructions);

@@ -15,7 +15,7 @@ function wordsOf(text) {
   const bytes = (value, low, high) => Math.max(0, Math.min(255, Math.round((255 * (value - low)) / (high - low))));
 
   const section = byId("try");
-  let input, output, span; // of data; the range of codes
+  let input, output, span, eitherSign; // of data; the range of codes, and whether units fire with negative ones
   let enter = () => {}; // puts a row into the input's own controls
 
   // ---------------------------------------------------------------- what comes out
@@ -40,31 +40,34 @@ function wordsOf(text) {
     byId("try-problem").textContent = sentence;
   }
 
-  /** Lists the features that fire most, and gives the first in words. */
+  /** Whether a unit is active with this code, by the definitions of the table. */
+  function fires(code) {
+    if (span) return code > (span[0] + span[1]) / 2;
+    return eitherSign ? code !== 0 : code > 0;
+  }
+
+  /** Lists the features of largest codes, those that do not fire in grey, and says how many do and which most. */
   function tellFeatures(codes) {
     const size = (code) => (span ? code - span[0] : Math.abs(code));
     const order = Array.from(codes.keys()).filter((unit) => size(codes[unit]) > 0);
     const first = order.sort((a, b) => size(codes[b]) - size(codes[a]) || a - b).slice(0, FEATURES);
     const full = span ? span[1] - span[0] : size(codes[first[0]]);
     byId("try-features").replaceChildren(...first.map((unit) => {
-      const bar = make("div", { className: codes[unit] < 0 && !span ? "bar negative" : "bar" });
+      const look = !fires(codes[unit]) ? "bar silent" : codes[unit] < 0 && !span ? "bar negative" : "bar";
+      const bar = make("div", { className: look });
       bar.style.width = `${Math.max(1, (100 * size(codes[unit])) / full)}%`;
       const link = make("a", { href: `#unit=${unit}` }, `unit ${unit}`);
-      link.addEventListener("click", () => byId("features").scrollIntoView());
+      link.addEventListener("click", () => showUnit());
       const value = make("span", { className: "value" }, number(codes[unit]));
       if (drawn) {
         return make("li", {}, canvasOf(row(features.images, unit), features.image_shape), make("div", {}, link, bar), value);
       }
-      const weights = row(features.top_weights, unit);
-      const names = Array.from(row(features.top_names, unit)).filter((i) => i >= 0)
-        .map((i, place) => `${weights[place] < 0 ? "−" : ""}${features.names[i]}`);
-      return make("li", { className: "told" }, make("div", {}, link, bar), value, make("small", {}, names.slice(0, 5).join(", ")));
+      return make("li", { className: "told" }, make("div", {}, link, bar), value, make("small", {}, shortNames(unit).join(", ")));
     }));
-    if (first.length === 0) {
-      byId("try-features").replaceChildren(make("li", { className: "told" }, "No feature fires."));
-      return "No feature fires.";
-    }
-    return `Strongest: ${first.slice(0, 3).map((unit) => `unit ${unit}, ${number(codes[unit])}`).join("; ")}.`;
+    const n = codes.filter(fires).length;
+    byId("try-count").textContent = `${n === 0 ? "None" : english(n)} of ${english(codes.length)} fire${n === 1 ? "s" : ""}.`;
+    if (first.length === 0) return byId("try-count").textContent;
+    return `${byId("try-count").textContent} Strongest: ${first.slice(0, 3).map((unit) => `unit ${unit}, ${number(codes[unit])}`).join("; ")}.`;
   }
 
   /** Input, reconstruction and difference on one scale. */
@@ -310,7 +313,7 @@ function wordsOf(text) {
 
   function begin() {
     const given = JSON.parse(byId("try-data").textContent);
-    ({ input, output, codes: span } = given);
+    ({ input, output, codes: span, either_sign: eitherSign } = given);
     compute = computing(given, formulas);
     const words = input.kind === "words";
     byId("try-note").textContent = {
@@ -335,10 +338,16 @@ function wordsOf(text) {
     enter(rows[0] ?? new Float64Array(input.n));
   }
 
-  // Weights are unpacked only for who comes here.
+  // Weights are unpacked when the page has nothing else to do, or at once for who comes here.
+  let begun = false;
+  const beginOnce = () => {
+    if (!begun) begin();
+    begun = true;
+  };
   new IntersectionObserver(([entry], observer) => {
     if (!entry.isIntersecting) return;
     observer.disconnect();
-    begin();
+    beginOnce();
   }, { rootMargin: "400px" }).observe(section);
+  (window.requestIdleCallback ?? setTimeout)(beginOnce);
 }

@@ -18,13 +18,13 @@ function namesOf(array, unit) {
   return Array.from(row(array, unit).filter((i) => i >= 0), (i) => features.names[i]);
 }
 
-/** The unit's first names, for words those that excite it; a minus stands before one that does the reverse. */
+/** The unit's first names, for words those that excite it; a minus stands before one of negative weight. */
 function shortNames(unit) {
   const weights = row(features.top_weights, unit);
-  const names = namesOf(features.top_names, unit);
-  const positive = names.filter((_, i) => weights[i] > 0);
-  const reverse = () => names.map((name) => `−${name}`).reverse();
-  return (features.kind !== "words" ? names : positive.length > 0 ? positive : reverse()).slice(0, terms.tile);
+  const names = namesOf(features.top_names, unit).map((name, i) => (weights[i] < 0 ? `−${name}` : name));
+  const exciting = names.filter((_, i) => weights[i] > 0);
+  const words = exciting.length > 0 ? exciting : names.reverse();
+  return (features.kind === "words" ? words : names).slice(0, terms.tile);
 }
 
 /** Columns with bars as long as their weights are large. */
@@ -201,7 +201,7 @@ function relatives(unit) {
   const [others, correlations, shares] = ["index", "correlation", "share"]
     .map((part) => Array.from(row(features[`together_${part}`], unit)));
   const together = others.flatMap((other, i) => (correlations[i] > 0
-    ? [relative(other, `r ${number(correlations[i].toFixed(3))}; on ${percent(shares[i])}`)] : []));
+    ? [relative(other, `r ${number(correlations[i].toFixed(3))}${features.dead[unit] ? "" : `; on ${percent(shares[i])}`}`)] : []));
   const cosines = row(features.alike_cosine, unit);
   const alike = Array.from(row(features.alike_index, unit)).flatMap((other, i) => (cosines[i] > 0
     ? [relative(other, `cosine ${number(cosines[i].toFixed(3))}`)] : []));
@@ -245,6 +245,16 @@ function choose(unit, link = true) {
   relatives(unit);
 }
 
+/** Whether the panel stands below the grid, as on a phone, and not beside it. */
+function unitIsBelow() {
+  return byId("unit").getBoundingClientRect().left < byId("grid").getBoundingClientRect().right;
+}
+
+/** Scrolls the page to the chosen unit. */
+function showUnit() {
+  byId(unitIsBelow() ? "unit" : "features").scrollIntoView();
+}
+
 /** The next or the previous unit in the order shown, around its ends. */
 function step(by) {
   const { shown } = grid;
@@ -269,5 +279,9 @@ function startUnit() {
     event.preventDefault();
     step(by);
   });
-  addEventListener("hashchange", () => { if (linked() !== null) choose(linked(), false); });
+  addEventListener("hashchange", () => { 
+    if (linked() === null) return;
+    choose(linked(), false);
+    if (unitIsBelow()) showUnit();
+  });
 }
