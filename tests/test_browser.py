@@ -433,7 +433,7 @@ def unit_values(key):
         "mean_code": TABLE.mean_code,
         "norm": TABLE.norm,
         "coherence": TABLE.coherence,
-        "gabor_fit": TABLE.gabor_fit,
+        "gabor_fit": 100 * TABLE.gabor_fit,
         "index": np.arange(N_UNITS),
     }[key]
 

@@ -136,7 +136,7 @@ def test_a_page_is_a_file_whatever_is_in_it(text):
     assert not set(page) & {*map(chr, range(32)), "\x7f", "\x85", "\u202e", "\u2066"} - {"\n", "\t"}
     data = Reader(page).data
     assert visible(text) in data["features"]["names"]
-    assert {key.encode("utf-16", "surrogatepass") for key in data["history"]} >= {
+    assert {key.encode("utf-16", "surrogatepass") for key in data["histories"][0]} >= {
         text.encode("utf-16", "surrogatepass")
     }
     tame = build_page(Page("t", "t", [("t", "t")], [{"cost": 1.0}], "t", metrics, table, [("t", b"png")]))
@@ -172,7 +172,7 @@ def test_json_survives():
 
 
 def test_history_round_trip(full):
-    assert Reader(full).data["history"] == {
+    assert Reader(full).data["histories"][0] == {
         "epoch": [1, 2],
         "cost": [0.5, 0.25],
         "validation_cost": [0.6, None],

@@ -36,12 +36,30 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_grou
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     out = tmp_path_factory.mktemp("built") / "site"
+    # What an earlier run left gives way.
+    for folder in (out, out.with_name("site-source")):
+        folder.mkdir()
+        for name in (".made-by-tools-docs", "old.html"):
+            (folder / name).touch()
     # No colours, whatever runs the tests: the output is shown where the build fails.
     command = [sys.executable, str(ROOT / "tools/docs.py"), str(out)]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "NO_COLOR": "1"})
     assert done.returncode == 0, done.stderr
     assert not done.stderr
+    assert not list(out.parent.rglob("old.html"))
     return out
+
+
+@pytest.mark.parametrize("name", ["mine", "mine-source"])
+def test_a_folder_that_is_no_site_is_left_alone(tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "thesis.txt").write_text("years")
+    command = [sys.executable, str(ROOT / "tools/docs.py"), str(tmp_path / "mine")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    expected = f"{tmp_path / name} was not made by tools/docs.py and would be lost; name another place, or remove it\n"
+    assert done.stderr == expected
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == [name, f"{name}/thesis.txt"]
 
 
 class Read(HTMLParser):

@@ -38,6 +38,9 @@ GROUPS = {
 }
 REST = "Inside"
 
+#: A file that says that a folder was made here and may be made anew.
+MARK = ".made-by-tools-docs"
+
 #: The documents whose experiments the recipes repeat.
 DOCUMENTS = {
     "000": "RBM and sparsity penalty: Gaussian machines on patches of photographs, with activity penalty and decay",
@@ -52,8 +55,13 @@ def main(out: Path) -> int:
     """Write the site to ``out``; gives the exit code."""
     source = out.with_name(f"{out.name}-source")
     for folder in (source, out):
+        check_ours(folder)
+    for folder in (source, out):
         shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(ROOT / "docs", source)
+    for folder in (source, out):
+        folder.mkdir(exist_ok=True)
+        (folder / MARK).touch()
     (source / "src").symlink_to(ROOT / "src")
     for name, title in (("CONTRIBUTING.md", "contributing.md"), ("CHANGELOG.md", "changes.md")):
         text = (ROOT / name).read_text(encoding="utf-8")
@@ -64,6 +72,19 @@ def main(out: Path) -> int:
     write_recipes(source / "recipes")
     write_reference(source / "api")
     return build_main(["-W", "--keep-going", "-q", "-j", "2", "-d", f"{source}/.doctrees", str(source), str(out)])
+
+
+def check_ours(folder: Path) -> None:
+    """See that nothing is lost where a folder is made anew.
+
+    Raises
+    ------
+    SystemExit
+        If something else than a folder that was made here, or an empty one, stands there.
+    """
+    free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    if not free and not (folder / MARK).is_file():
+        sys.exit(f"{folder} was not made by tools/docs.py and would be lost; name another place, or remove it")
 
 
 def write(path: Path, lines: Iterable[str]) -> None:

@@ -374,7 +374,7 @@ def write_page(directory: RunDirectory, estimator: SparseLearner | None = None, 
             for name, caption in captions.items()
             if name in pictures
         ],
-        key_figures=key_figures(data["n_rows"], table, history, learner.cost_unit, metrics),
+        key_figures=key_figures(data["n_rows"], table, history, learner.cost_unit, metrics, active_means(learner)),
         run=identity(spec),
         notes=directory.notes(identity(spec), len(table.components)),
         trying=None if estimator is None else trying(estimator.fitted_model(), steps, raw, table),
@@ -428,6 +428,7 @@ def key_figures(
     history: Sequence[dict[str, Any]],
     cost_unit: str,
     metrics: Sequence[dict[str, Any]],
+    active: str,
 ) -> list[tuple[str, str, str]]:
     """What a run comes to at a glance: names, values, and a line on each."""
     n_units, rows = len(table.norm), "documents" if table.description.kind == "words" else "rows"
@@ -437,9 +438,9 @@ def key_figures(
         (
             "active at once",
             f"{number(float(table.share_active.sum()))} of {number(n_units)}",
-            f"Mean number of units active on one of the training {rows}.",
+            f"Mean number of units active on one of the training {rows}. {active}",
         ),
-        ("dead units", number(int(table.dead.sum())), f"Active on none of the training {rows}."),
+        ("dead units", number(int(table.dead.sum())), f"Active on none of the training {rows}. {active}"),
         ("always on", number(int(table.always_on.sum())), f"Active on every one of the training {rows}."),
     ]
     for key, name, text in (

@@ -46,7 +46,7 @@ class DocumentOrigin:
     Parameters
     ----------
     text : str
-        The document, or where it begins: at most :data:`LONGEST_TEXT` characters. Nothing in it is escaped.
+        The document, or where it begins: at most ``LONGEST_TEXT`` characters. Nothing in it is escaped.
     cut : bool
         Whether it goes on. The text then ends before a word that would not be whole.
     title : str or None

@@ -72,7 +72,7 @@ SPARSE = 0.1
 class Source(Provenance, ABC):
     """Rows that can be read in any order, a batch at a time; never the whole matrix unless it is asked for.
 
-    Where they come from (:meth:`origins`, :meth:`photograph`) is known to some.
+    Where they come from (``origins``, ``photograph``) is known to some.
     """
 
     description: Description

@@ -15,7 +15,7 @@ function statistics() {
     ["norm", "norm of weights", features.norm.values, 1],
     ["coherence", "coherence: largest |cosine| to another unit", features.coherence.values, 1],
     ["npmi", "how well its words go together (NPMI)", features.npmi?.values, 1],
-    ["gabor_fit", "Gabor fit: share of variance explained", features.gabor_fit?.values, 1],
+    ["gabor_fit", "Gabor fit: variance explained (%)", features.gabor_fit?.values, 100],
   ].filter(([, , values]) => values);
 }
 
