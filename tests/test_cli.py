@@ -803,3 +803,19 @@ def test_a_run_of_a_module_that_is_not_at_hand_is_shown(copy, cli):
 def test_a_place_without_the_right_to_write(here, cli):
     (here / "locked").mkdir(mode=0o500)
     refused(cli("fit", "rows.npy", *QUICK, "--quiet", "--out", "locked/run"), 1, ["locked", "cannot be written"])
+
+
+def test_a_name_that_is_a_dataset_and_a_folder_is_asked_about(here, cli):
+    (here / "photos").mkdir()
+    (here / "digits").write_text("")
+    for words in (("fit", "photos"), ("fit", "digits"), ("run", "patches", "--source", "photos")):
+        refused(cli(*words, "--quiet"), 2, ["is a dataset, and a file or folder here; write ./"])
+    refused(cli("fit", "./photos", "--quiet"), 2, ["no images directly in the folder"])
+
+
+def test_columns_may_be_named_one_by_one(here, cli):
+    (here / "three.csv").write_text("a,b,c\n" + "".join(f"{i},{i % 3},{i % 5}\n" for i in range(20)))
+    for number, words in enumerate((["--column", "a,c"], ["--column", "a", "--column", "c"])):
+        assert cli("fit", "three.csv", *words, *QUICK, "--quiet", "--out", f"run{number}").code == 0
+        spec = json.loads((here / f"run{number}/spec.json").read_text())
+        assert spec["data"]["feature_names"] == ["a", "c"]

@@ -53,7 +53,8 @@ class Log(StrEnum):
 
 SourceArgument = Annotated[str, typer.Argument(help="A dataset's name (rarefire list datasets) or a path.")]
 ColumnOption = Annotated[
-    str | None, typer.Option(help="Columns of a .csv, or the one that holds texts; the array of a .npz.")
+    list[str] | None,
+    typer.Option(help="A column of a .csv, several with commas between, or the one of texts; the array of a .npz."),
 ]
 SetOption = Annotated[
     list[str] | None,
@@ -131,7 +132,7 @@ def fit(
     model = apply(cls(), parse_pairs(set_ or []))
     model.set_params(device=device, validation_fraction=validation)
     steps = [parse_step(text, Step) for text in prepare or []]
-    where: dict[str, Any] = {"where": _absolute(source), "patch": patch, "column": column, "seed": seed}
+    where: dict[str, Any] = {"where": _absolute(source), "patch": patch, "column": _joined(column), "seed": seed}
     rows = ranks().first_alone(lambda: open_source(**where))
     runs.check_run(rows, steps, model, seed)
     directory = _directory(out, f"{Path(where['where']).stem}-{cls.__name__}", overwrite, trust or ())
@@ -162,6 +163,8 @@ def run(
     from rarefire.parallel import ranks
     from rarefire.settings import parse_pairs
 
+    if source is not None:
+        _check_one(source)
     pairs = parse_pairs(set_ or [])
     spec = ranks().first_alone(lambda: recipes.recipe_spec(recipe, preset, source, pairs, seed, device))
     if not quiet and not as_json:
@@ -212,16 +215,18 @@ def encode(
     from rarefire.data.open import open_source
     from rarefire.runs import encode_to
 
+    _check_one(source)
     # What the run itself cut or picked is meant again, where the new source is of the same kind.
     run = RunDirectory(directory, trust or ())
     spec = run.spec()
     began, data = spec.get("source", {}), spec.get("data", {})
     if Path(source).is_dir() and patch is None:
         patch = began.get("patch")
-    if _suffix(source) == _suffix(str(began.get("where"))) and column is None:
-        column = began.get("column")
+    chosen = _joined(column)
+    if _suffix(source) == _suffix(str(began.get("where"))) and chosen is None:
+        chosen = began.get("column")
     vocabulary = data.get("feature_names") if data.get("kind") == "words" else None
-    rows = open_source(source, patch=patch, column=column, seed=seed, vocabulary=vocabulary)
+    rows = open_source(source, patch=patch, column=chosen, seed=seed, vocabulary=vocabulary)
     shape = encode_to(run, rows, output)
     typer.echo(f"{output}: {shape[0]} rows of {shape[1]} features")
 
@@ -346,11 +351,26 @@ def list_(family: Annotated[Family | None, typer.Argument(help="Leave it out for
 
 def _absolute(source: str) -> str:
     """A path that stays right when the run is resumed from elsewhere; a dataset's name as it is."""
+    _check_one(source)
+    return os.path.realpath(source) if os.path.exists(source) else source
+
+
+def _check_one(source: str) -> None:
+    """See that a source is not both a dataset's name and that of a file or folder here."""
     from rarefire.component import label, members
     from rarefire.data.datasets import Dataset
+    from rarefire.errors import InputError
 
-    named = source.lower() in map(label, members(Dataset))
-    return os.path.realpath(source) if os.path.exists(source) and not named else source
+    if os.path.exists(source) and source.lower() in map(label, members(Dataset)):
+        raise InputError(
+            f"'{source}' is a dataset, and a file or folder here; write ./{source} for what is here, or begin in "
+            "another folder for the dataset"
+        )
+
+
+def _joined(columns: Sequence[str] | None) -> str | None:
+    """Columns that were named one by one, as they are written together."""
+    return ",".join(columns) if columns else None
 
 
 def _suffix(source: str) -> str:
