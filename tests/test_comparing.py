@@ -273,6 +273,22 @@ def test_an_arm_of_a_run(runs, cli):
     assert page_data(page)["runs"][0]["link"] == "one/arms/b%FF/report.html"
 
 
+def test_defaults_are_told_for_what_they_are(runs, cli):
+    """What None stands for, and arguments that are as the class has them, are equal or differ as any other."""
+    words = ["--set", "max_iter=2", "--device", "cpu", "--quiet", "--set", "penalty=KLDivergence"]
+    for name, more in (("bare", words[:-2]), ("spelt", [*words, "--set", "penalty__target=0.05"]), ("own", words)):
+        strength = ["--set", "penalty__strength=3.0"] if name == "spelt" else []
+        assert cli("fit", "rows.npy", "--out", name, *more, *strength).code == 0
+    assert cli("report", "bare", "spelt").code == 0
+    differing, equal = (runs / "compare-bare-spelt.html").read_text().split("<details>")[:2]
+    assert '<th scope="row">penalty</th>' not in differing
+    assert '<th scope="row">penalty</th>' in equal
+    assert cli("report", "bare", "own").code == 0
+    differing = (runs / "compare-bare-own.html").read_text().split("<details>")[0]
+    assert "target=0.05" in differing
+    assert "target=0.01" in differing
+
+
 def test_either_sign_where_both_runs_allow_it(runs, cli):
     linear = ["--set", "activation=ThresholdedLinear", "--set", "max_iter=2", "--device", "cpu", "--quiet"]
     assert activations.ThresholdedLinear.either_sign

@@ -14,7 +14,7 @@ from rarefire.estimators.base import SparseLearner
 from rarefire.estimators.load import built
 from rarefire.preprocess import Step
 from rarefire.report.comparing import Side, build_comparison
-from rarefire.runs import n_features_of, table_of, title_of
+from rarefire.runs import n_features_of, parts_of, table_of, title_of
 
 #: What a page of this kind has among its first bytes; nothing else is ever replaced by one.
 MARK = b'<meta name="generator" content="rarefire report, two runs">'
@@ -109,6 +109,7 @@ def _side(run: RunDirectory, learner: SparseLearner, output: Path) -> Side:
         **({"recipe": f"{recipe['name']}, preset {recipe['preset']}"} if recipe else {}),
         "estimator": name,
         **{key: _text(value) for key, value in arguments.items()},
+        **parts_of(learner),
         "data": data["name"],
         "size of the data": rows,
         "what was done to them": data["notes"] or "nothing",

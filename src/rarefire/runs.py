@@ -19,6 +19,7 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
+from sklearn import config_context
 from sklearn.base import BaseEstimator
 
 from rarefire import plots
@@ -349,6 +350,7 @@ def write_page(directory: RunDirectory, estimator: SparseLearner | None = None, 
             "Data",
             f"{data['name']}: {data['n_rows']} {rows} of {data['n_features']} {values}; {data['notes']}".rstrip("; "),
         ),
+        ("Parts", ", ".join(f"{key} {part}" for key, part in parts_of(learner).items())),
         ("Preparation", ", then ".join(_brief(step, directory) for step in spec.get("prepare", [])) or "none"),
         ("Seed", str(spec["seed"])),
         ("Versions", ", ".join(f"{key} {value}" for key, value in spec["versions"].items())),
@@ -401,6 +403,12 @@ def active_means(learner: SparseLearner) -> str:
     if learner.parts()["activation_"].range is not None:
         return "A unit counts as active where its code is in the upper half of its range."
     return "A unit counts as active where its code is not zero, or above it for units that leak."
+
+
+def parts_of(learner: SparseLearner) -> dict[str, str]:
+    """The components in use, what None stands for among them, each with all its arguments."""
+    with config_context(print_changed_only=False):
+        return {name.rstrip("_"): " ".join(repr(part).split()) for name, part in learner.parts().items()}
 
 
 def title_of(spec: dict[str, Any]) -> str:
