@@ -422,12 +422,12 @@ def test_a_directory_that_holds_another_run(here, cli, contents):
 
 @pytest.fixture
 def full(tmp_path):
-    """A file system of a few hundred kilobytes, and what fills it."""
+    """A file system with room for two small runs, and what fills it."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = shutil.which("mount")
     made = mount and subprocess.run(
-        [mount, "-t", "tmpfs", "-o", "size=700k", "tmpfs", disk], capture_output=True, text=True
+        [mount, "-t", "tmpfs", "-o", "size=1500k", "tmpfs", disk], capture_output=True, text=True
     )
     if not made or made.returncode:
         pytest.skip(f"no small file system can be mounted here ({made.stderr.strip() if made else 'no mount'})")
@@ -473,7 +473,7 @@ def test_a_disk_that_fills_up_while_training(full, tmp_path, cli):
     np.save(tmp_path / "x.npy", (np.random.default_rng(0).random((200, 30)) > 0.5).astype(np.float32))
     words = ["--set", "max_iter=3000", "--set", "n_components=8", "--set", "batch_size=none", "--device", "cpu"]
     ballast = disk / "ballast"
-    ballast.write_bytes(b"x" * 400_000)
+    ballast.write_bytes(b"x" * 1_230_000)
     failed(
         cli("fit", tmp_path / "x.npy", *words, "--checkpoint-every", "0.05", "--quiet", "--out", disk / "run"),
         "No space left on device",
@@ -487,7 +487,7 @@ def test_a_disk_that_fills_up_while_training(full, tmp_path, cli):
     assert_same(moved, tmp_path / "alone")
 
 
-@pytest.mark.parametrize("room", [0, 1, 3, 10, 30, 100, 200, 300])
+@pytest.mark.parametrize("room", [0, 1, 3, 10, 30, 100, 200, 300, 500])
 def test_a_disk_with_so_much_room(full, tmp_path, cli, contents, room):
     """Whatever file does not fit: an earlier run is whole, and the new one is complete or goes on elsewhere."""
     disk, fill = full
