@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import warnings
-import zlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
@@ -23,7 +22,7 @@ from rarefire.data.batch import Batch
 from rarefire.data.memory import check_narrowing, is_sparse, tensor_rows, validated
 from rarefire.data.source import ArraySource, Description, Source
 from rarefire.errors import InputError, Interrupted
-from rarefire.estimators.beginning import check_processes, check_rows
+from rarefire.estimators.beginning import check_agreement, check_processes, check_rows
 from rarefire.estimators.keeping import Keepable
 from rarefire.estimators.mapping import gathered, mapped
 from rarefire.estimators.picture import Pictured
@@ -219,11 +218,8 @@ class SparseLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Pictured,
             If of several processes each has rows of its own, or an argument is for one process.
         """
         check_processes(self)  # a run may have begun on one
+        check_agreement(self, source)
         all_ranks = ranks()
-        if all_ranks.size > 1 and not all_ranks.same((source.shape, zlib.crc32(source.rows(slice(0, 1)).tobytes()))):
-            raise InputError(
-                "the processes were given different rows; give all rows to each, and it takes its share of every batch"
-            )
         device = resolve_device(self.device)
         dtype = torch.float64 if source.dtype == np.float64 else torch.float32
         train = source.subset(split.train) if len(split.held_out) else source

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 import numpy as np
@@ -37,15 +38,31 @@ def check_processes(estimator: Any) -> None:
     Raises
     ------
     InputError
-        If the processes were given different ones; if columns are to be sampled, which one process draws, and there
-        are several.
+        If columns are to be sampled, which one process draws, and there are several.
     """
-    if not ranks().same(_plain_arguments(estimator)):
-        raise InputError("the processes were given different arguments; give the same to each")
     if ranks().size > 1 and getattr(estimator, "reconstruction_sampling", None) is not None:
         raise InputError(
             "reconstruction_sampling draws columns in one process, and there are several; start one, or unset it"
         )
+
+
+def check_agreement(estimator: Any, source: Source) -> None:
+    """See that all processes, each of which is to call this, were given the same.
+
+    Raises
+    ------
+    InputError
+        If their rows differ, by shape or by the first of them, or their arguments do.
+    """
+    together = ranks()
+    if together.size == 1:
+        return
+    if not together.same((source.shape, zlib.crc32(source.rows(slice(0, 1)).tobytes()))):
+        raise InputError(
+            "the processes were given different rows; give all rows to each, and it takes its share of every batch"
+        )
+    if not together.same(_plain_arguments(estimator)):
+        raise InputError("the processes were given different arguments; give the same to each")
 
 
 def _plain_arguments(estimator: Any) -> dict[str, str]:
