@@ -526,7 +526,7 @@ def test_examples_and_what_comes_back(visit, made):
     )
     shown = [np.clip(255 * values, 0, 255) for values in (row[0], back, (back - row[0] + 1) / 2)]
     np.testing.assert_allclose(pixels, shown, atol=0.51)
-    becomes(page, "#try-said", rf"Strongest: unit {codes[0].argmax()}, .*")
+    becomes(page, "#try-said", rf".* Strongest: unit {codes[0].argmax()}, .*")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     link = page.locator("#try-features a").nth(1)
     unit = link.get_attribute("href").removeprefix("#unit=")
